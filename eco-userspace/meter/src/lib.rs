@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where joules come from.
+//!
+//! A [`Meter`] counts the energy of one domain of one device. Its total only grows while the
+//! process lives: wrap-around, resets and zones that vanish are the meter's own business, and
+//! what it could not count is said in the [`Quality`] of the reading, never invented.
+
+mod quantity;
+
+use std::{fmt, io, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use quantity::{Joules, Microjoules, Watts};
+
+pub mod model;
+pub mod powercap;
+
+/// One counter of energy.
+pub trait Meter: Send {
+    /// What this meter measures; fixed for its life.
+    fn descriptor(&self) -> &Descriptor;
+
+    /// Reads the counter. `load` is what the CPUs did up to now; a true meter ignores it.
+    ///
+    /// # Errors
+    /// When the counter cannot be read now. The meter stays usable: a later read may succeed,
+    /// and then reports what was counted meanwhile if the counter itself still knows it.
+    fn read(&mut self, load: &Load) -> Result<Reading, MeterError>;
+
+    /// Where the raw counter stood at the last successful read, to be kept across restarts.
+    /// `None` for a meter whose counter does not outlive the process.
+    fn position(&self) -> Option<Position>;
+
+    /// What the counter counted between `earlier` (kept by a process before this one, in the
+    /// same boot) and the last successful read. `None` where that cannot be known.
+    fn counted_since(&self, earlier: &Position) -> Option<Microjoules>;
+
+    /// The idle power, where the meter itself knows it (the model does).
+    fn known_idle(&self) -> Option<Watts> {
+        None
+    }
+}
+
+/// What a meter measures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// A name for people, unique on the machine: `package-0`, `package-0/dram`.
+    pub name: String,
+    /// The part of the machine.
+    pub domain: Domain,
+    /// Which one of those: `package-0`, a GPU's index. Unique together with the domain.
+    pub device: String,
+    /// How the joules are known.
+    pub source: Source,
+}
+
+/// A part of the machine that a meter covers.
+///
+/// A package contains its cores; `psys` and the board contain the packages. Sums over domains
+/// must choose one of each nest.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// A CPU socket, cores and uncore.
+    Package,
+    /// The cores of a package.
+    Core,
+    /// The graphics part of a client package.
+    Uncore,
+    /// Memory.
+    Dram,
+    /// The platform, as the CPU sees it.
+    Psys,
+    /// An accelerator.
+    Gpu,
+    /// The whole board, by a management controller or a power supply.
+    Board,
+}
+
+impl Domain {
+    /// Every domain, in label order; a domain's index here is its slot in a ledger row.
+    pub const ALL: [Self; 7] = [
+        Self::Package,
+        Self::Core,
+        Self::Uncore,
+        Self::Dram,
+        Self::Psys,
+        Self::Gpu,
+        Self::Board,
+    ];
+
+    /// The value of the `domain` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Package => "package",
+            Self::Core => "core",
+            Self::Uncore => "uncore",
+            Self::Dram => "dram",
+            Self::Psys => "psys",
+            Self::Gpu => "gpu",
+            Self::Board => "board",
+        }
+    }
+
+    /// The index of this domain in [`Domain::ALL`].
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// How the joules of a meter are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// RAPL through `/sys/class/powercap`.
+    RaplPowercap,
+    /// An estimate from the CPU's family and its load.
+    Model,
+}
+
+impl Source {
+    /// The value of the `source` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RaplPowercap => "rapl-powercap",
+            Self::Model => "model",
+        }
+    }
+
+    /// Whether the joules are an estimate rather than a measurement.
+    #[must_use]
+    pub fn is_estimate(self) -> bool {
+        matches!(self, Self::Model)
+    }
+}
+
+/// What the CPUs did, as the usage room counted it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// CPU time of all tasks since some fixed moment, in ns; only grows.
+    pub busy_ns: u64,
+    /// CPUs that are online.
+    pub cpus: u32,
+}
+
+/// A reading: a total, when it was taken, and how good it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Energy counted since this meter was opened; never less than in an earlier reading.
+    pub total: Microjoules,
+    /// The moments between which the counter was read.
+    pub window: Window,
+    /// What to think of it.
+    pub quality: Quality,
+}
+
+/// Two moments of `CLOCK_BOOTTIME`, in ns: the truth lies between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Just before the counter was read.
+    pub before_ns: u64,
+    /// Just after.
+    pub after_ns: u64,
+}
+
+impl Window {
+    /// The middle of the window, in ns of `CLOCK_BOOTTIME`.
+    #[must_use]
+    pub fn middle_ns(self) -> u64 {
+        self.before_ns / 2 + self.after_ns / 2 + (self.before_ns & self.after_ns & 1)
+    }
+}
+
+/// What to think of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// Read from a counter that moved.
+    Measured,
+    /// Computed, not measured.
+    Estimated,
+    /// The counter has stood still for this many reads in a row.
+    Still(u32),
+    /// The counter went back by more than a wrap explains, or was away and came back new:
+    /// what it counted meanwhile is unknown and is not in the total.
+    Reset,
+}
+
+/// Where a raw counter stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The raw counter, in µJ.
+    pub raw: u64,
+    /// The raw counter goes back to zero after this value, in µJ; zero if it never does.
+    pub range: u64,
+    /// When, in ns of `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+}
+
+/// Why a meter could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MeterError {
+    /// The file may not be read.
+    #[error(
+        "{path}: permission denied; the agent needs root or CAP_DAC_READ_SEARCH to read this meter"
+    )]
+    Denied {
+        /// The counter's file.
+        path: PathBuf,
+    },
+    /// The meter is not there (any more).
+    #[error("{path}: the meter has gone away")]
+    Gone {
+        /// The counter's file.
+        path: PathBuf,
+    },
+    /// The file holds something that is no counter.
+    #[error("{path}: {text:?} is not an energy counter")]
+    Garbage {
+        /// The counter's file.
+        path: PathBuf,
+        /// What it held, cut short.
+        text: String,
+    },
+    /// The read failed otherwise.
+    #[error("{path}: {source}")]
+    Io {
+        /// The counter's file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Something that a search for meters noticed and that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Where: a path or a source's name.
+    pub place: String,
+    /// What was seen.
+    pub what: String,
+    /// What to do about it; empty if nothing.
+    pub advice: String,
+}
+
+/// The meters that a search found, and what it noticed on the way.
+#[derive(Default)]
+pub struct Found {
+    /// Ready to read.
+    pub meters: Vec<Box<dyn Meter>>,
+    /// For the status page and the log.
+    pub findings: Vec<Finding>,
+}
+
+/// `CLOCK_BOOTTIME` in ns: the clock of every window and of task start times.
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec that outlives the call; the clock id is a constant.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
+}
