@@ -5,6 +5,9 @@
 //! process lives: wrap-around, resets and zones that vanish are the meter's own business, and
 //! what it could not count is said in the [`Quality`] of the reading, never invented.
 
+mod counter;
+mod cpuinfo;
+mod families;
 mod quantity;
 
 use std::{fmt, io, path::PathBuf};
@@ -59,9 +62,7 @@ pub struct Descriptor {
 ///
 /// A package contains its cores; `psys` and the board contain the packages. Sums over domains
 /// must choose one of each nest.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
     /// A CPU socket, cores and uncore.
@@ -267,7 +268,10 @@ pub struct Found {
 /// `CLOCK_BOOTTIME` in ns: the clock of every window and of task start times.
 #[must_use]
 pub fn boottime_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is a valid timespec that outlives the call; the clock id is a constant.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
