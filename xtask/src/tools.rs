@@ -51,7 +51,7 @@ impl Tool {
         if binary.is_file() {
             return Ok(binary);
         }
-        let _lock = folder.lock()?;
+        let lock = folder.lock()?;
         if binary.is_file() {
             return Ok(binary);
         }
@@ -64,7 +64,13 @@ impl Tool {
         let staging = folder.path.join(".staging");
         remove_dir(&staging)?;
         let root = staging.join("root");
-        succeed(&mut self.install_command(workspace, &staging, &root))?;
+        // Cargo reads nothing from stdin; holding the lock there, it keeps it even when we
+        // are killed, so that the next setup waits for it to end with the folder.
+        let stdin = lock.try_clone().context("cannot hand the lock to cargo")?;
+        succeed(
+            self.install_command(workspace, &staging, &root)?
+                .stdin(stdin),
+        )?;
         let home = self.home(folder);
         remove_dir(&home)?;
         fs::rename(&root, &home)
@@ -77,7 +83,12 @@ impl Tool {
         folder.path.join(format!("{}-{}", self.name, self.version))
     }
 
-    fn install_command(&self, workspace: &Workspace, staging: &Path, root: &Path) -> Command {
+    fn install_command(
+        &self,
+        workspace: &Workspace,
+        staging: &Path,
+        root: &Path,
+    ) -> Result<Command> {
         let mut cargo = workspace.cargo();
         cargo
             .args([
@@ -97,8 +108,10 @@ impl Tool {
             // Flags meant for eco's own build must not reach a tool's.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET");
-        cargo
+            .env_remove("CARGO_BUILD_TARGET")
+            // Or cargo warns that the staging folder is not in it.
+            .env("PATH", in_front_of_path(root.join("bin"))?);
+        Ok(cargo)
     }
 }
 
@@ -126,10 +139,7 @@ impl Folder {
     /// # Errors
     /// When the folder's own name contains the separator of `PATH`.
     pub(crate) fn search_path(&self) -> Result<OsString> {
-        let own = BPF_LINKER.home(self).join("bin");
-        let inherited = std::env::var_os("PATH").unwrap_or_default();
-        std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&inherited)))
-            .context("the tool folder's path cannot stand in PATH")
+        in_front_of_path(BPF_LINKER.home(self).join("bin"))
     }
 
     /// One install at a time, also between clones: they share the staging folder, which is
@@ -171,6 +181,12 @@ fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         None => PathBuf::from(variable("HOME")?).join(".cache"),
     };
     Some(cache.join("eco").join("tools"))
+}
+
+fn in_front_of_path(folder: PathBuf) -> Result<OsString> {
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&inherited)))
+        .context("the tool folder's path cannot stand in PATH")
 }
 
 fn remove_dir(path: &Path) -> Result<()> {
