@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Processes that `/proc` shows and the iterator does not.
+//!
+//! Seen on some virtual machines, whose first process no BPF program may look at. They are few;
+//! they are found by comparing the two lists now and then, and read one by one.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::PathBuf,
+};
+
+use eco_common::TaskRecord;
+use rustc_hash::FxHashSet;
+
+use crate::{process::Table, procfs};
+
+/// The lists are compared once in this many ticks.
+const COMPARE_TICKS: u64 = 16;
+
+/// More than this many would mean that the comparison is wrong, not that they are hidden.
+const MOST: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Hidden {
+    procfs: PathBuf,
+    pids: Vec<u32>,
+    /// Missing in the last comparison: hidden if missing in the next one too, else just new.
+    suspects: FxHashSet<u32>,
+    listed: Vec<u32>,
+    known: FxHashSet<u32>,
+}
+
+impl Hidden {
+    pub(crate) fn new(procfs: PathBuf) -> Self {
+        Self {
+            procfs,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.pids.len()
+    }
+
+    /// Compares the lists, if it is time to.
+    pub(crate) fn refresh(&mut self, tick: u64, table: &Table) {
+        if tick % COMPARE_TICKS > 1 {
+            return;
+        }
+        if procfs::list_pids(&self.procfs, &mut self.listed).is_err() {
+            return;
+        }
+        self.known.clear();
+        // The hidden are in the table too, put there by us: they stay on the list until gone.
+        self.known.extend(table.iter().map(|(_, p)| p.key.pid));
+        let hidden = std::mem::take(&mut self.pids);
+        for &pid in &self.listed {
+            let missing = !self.known.contains(&pid) && self.suspects.contains(&pid);
+            if (missing || hidden.contains(&pid)) && self.pids.len() < MOST {
+                self.pids.push(pid);
+            }
+        }
+        self.suspects.clear();
+        let known = &self.known;
+        self.suspects.extend(
+            self.listed
+                .iter()
+                .copied()
+                .filter(|pid| !known.contains(pid)),
+        );
+    }
+
+    /// The record of the hidden process at `index`, to the nanosecond where the kernel says so.
+    pub(crate) fn read(&self, index: usize) -> Option<TaskRecord> {
+        let pid = *self.pids.get(index)?;
+        let mut record = procfs::read_stat(&self.procfs, pid)?;
+        if let Some(exact) = self.schedstat(pid) {
+            record.runtime_ns = exact;
+        }
+        Some(record)
+    }
+
+    /// CPU time of the living threads of a process, in ns.
+    fn schedstat(&self, pid: u32) -> Option<u64> {
+        let threads = fs::read_dir(self.procfs.join(pid.to_string()).join("task")).ok()?;
+        let mut sum = 0;
+        for thread in threads.flatten() {
+            let mut buffer = [0; 128];
+            let mut file = File::open(thread.path().join("schedstat")).ok()?;
+            let length = file.read(&mut buffer).ok()?;
+            let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
+            sum += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+        }
+        Some(sum)
+    }
+}
