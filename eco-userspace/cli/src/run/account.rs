@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run used, in the shape of schema `eco.run/1`, and where that is written.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use eco_agent::api;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{plain::PlainMeters, supervise::Ended};
+use crate::{exit::Failure, out};
+
+/// When the command was started.
+#[derive(Clone, Copy)]
+pub(crate) struct Started {
+    /// In the world's time.
+    pub(crate) at: Timestamp,
+    /// In a clock that nobody sets.
+    pub(crate) clock: Instant,
+}
+
+/// The object that `--json` writes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    schema: &'static str,
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) exit_status: i32,
+    started: String,
+    ended: String,
+    pub(crate) wall_seconds: f64,
+    #[serde(flatten)]
+    pub(crate) measured: Measured,
+    /// Processes of the job that still ran when eco stopped looking.
+    pub(crate) left_running: u64,
+    /// Null: no intensity is known.
+    carbon_grams: Option<f64>,
+    /// Null: no intensity is known.
+    intensity: Option<()>,
+}
+
+/// What whoever measured the job has to say.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) processes: u64,
+    /// Whether `processes` is a count, or only the least that there were.
+    pub(crate) processes_exact: bool,
+    pub(crate) energy_joules: Energy,
+    pub(crate) estimated: bool,
+    pub(crate) tier: String,
+    /// How the job's processes were known: `cgroup` or `descent`.
+    pub(crate) membership: String,
+    pub(crate) measured_by: MeasuredBy,
+    pub(crate) meters: Vec<MeterShare>,
+    #[serde(rename = "self")]
+    pub(crate) own: Own,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Joules of the job by domain. A domain without a meter has none: see `meters`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Energy {
+    /// Package, DRAM and GPU; where there is no package meter, the platform or the board.
+    /// Null where nothing is metered at all.
+    pub(crate) total: Option<f64>,
+    package: f64,
+    dram: f64,
+    gpu: f64,
+    /// Beside the total: the part of the machine's idle energy that goes with the job's share
+    /// of its CPU time.
+    pub(crate) idle_share: f64,
+}
+
+/// One meter's part in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct MeterShare {
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    pub(crate) source: String,
+    pub(crate) joules: f64,
+}
+
+/// What measuring cost while the job ran.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Own {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) energy_joules: f64,
+}
+
+/// Who measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MeasuredBy {
+    /// The node's agent.
+    Agent,
+    /// An agent that eco started for this run.
+    PrivateAgent,
+    /// eco itself, with no privilege.
+    PlainUser,
+}
+
+impl Report {
+    pub(crate) fn new(
+        name: String,
+        command: &[OsString],
+        started: Started,
+        ended: &Ended,
+        measured: Measured,
+    ) -> Self {
+        Self {
+            schema: "eco.run/1",
+            name,
+            command: command
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            exit_status: ended.status,
+            started: started.at.to_string(),
+            ended: ended.at.to_string(),
+            wall_seconds: ended
+                .clock
+                .saturating_duration_since(started.clock)
+                .as_secs_f64(),
+            measured,
+            left_running: ended.left,
+            carbon_grams: None,
+            intensity: None,
+        }
+    }
+}
+
+impl Measured {
+    /// An agent's account.
+    pub(crate) fn from_agent(by: MeasuredBy, job: api::Job) -> Self {
+        let meters: Vec<MeterShare> = job.meters.into_iter().map(MeterShare::from).collect();
+        Self {
+            cpu_seconds: job.cpu_seconds,
+            processes: job.processes,
+            processes_exact: true,
+            energy_joules: Energy::new(&job.energy_joules, job.idle_share_joules),
+            estimated: job.estimated,
+            tier: job.tier,
+            membership: job.membership,
+            measured_by: by,
+            meters,
+            own: Own {
+                cpu_seconds: job.agent_cpu_seconds,
+                energy_joules: job.agent_energy_joules,
+            },
+            notes: Vec::new(),
+        }
+    }
+
+    /// What eco itself saw.
+    pub(crate) fn plain(cpu: Duration, processes: u64, meters: &PlainMeters) -> Self {
+        let energy = meters.energy();
+        let mut by_domain = api::ByDomain::new();
+        for meter in &energy.meters {
+            *by_domain.entry(meter.domain.clone()).or_default() += meter.joules;
+        }
+        Self {
+            cpu_seconds: cpu.as_secs_f64(),
+            processes,
+            processes_exact: false,
+            energy_joules: Energy::new(&by_domain, energy.idle_share),
+            estimated: energy.estimated,
+            tier: "rusage".to_owned(),
+            membership: "descent".to_owned(),
+            measured_by: MeasuredBy::PlainUser,
+            meters: energy.meters,
+            own: Own {
+                cpu_seconds: meters.own_cpu().as_secs_f64(),
+                energy_joules: energy.own,
+            },
+            notes: energy.notes,
+        }
+    }
+}
+
+impl Energy {
+    fn new(by_domain: &BTreeMap<String, f64>, idle_share: f64) -> Self {
+        let of = |domain: &str| by_domain.get(domain).copied();
+        let (package, dram, gpu) = (of("package"), of("dram"), of("gpu"));
+        let parts = package
+            .into_iter()
+            .chain(dram)
+            .chain(gpu)
+            .reduce(|a, b| a + b);
+        // The platform and the board contain the package: one or the other, never both.
+        let whole = of("psys").or_else(|| of("board"));
+        Self {
+            total: if package.is_some() {
+                parts
+            } else {
+                whole.or(parts)
+            },
+            package: package.unwrap_or(0.0),
+            dram: dram.unwrap_or(0.0),
+            gpu: gpu.unwrap_or(0.0),
+            idle_share,
+        }
+    }
+}
+
+impl From<api::JobMeter> for MeterShare {
+    fn from(meter: api::JobMeter) -> Self {
+        Self {
+            name: meter.name,
+            domain: meter.domain,
+            source: meter.source,
+            joules: meter.joules,
+        }
+    }
+}
+
+impl MeasuredBy {
+    /// For people.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Agent => "the node's agent",
+            Self::PrivateAgent => "a private agent",
+            Self::PlainUser => "eco as a plain user (no agent)",
+        }
+    }
+}
+
+/// Where the JSON goes.
+pub(crate) enum JsonTarget {
+    /// To stdout.
+    Stdout,
+    /// A regular file, replaced as a whole.
+    File(PathBuf),
+    /// Something that must not be replaced: a device, a pipe.
+    Special(PathBuf),
+}
+
+impl JsonTarget {
+    /// Checks, before the command runs, that the file can be written.
+    pub(crate) fn prepare(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let cannot = |error: &io::Error| {
+            Failure::absent(format!(
+                "--json {}: cannot be written: {error}; nothing was run",
+                path.display()
+            ))
+        };
+        match fs::metadata(path) {
+            Ok(data) if data.is_dir() => {
+                return Err(Failure::usage(format!(
+                    "--json {}: is a directory; name a file",
+                    path.display()
+                )));
+            }
+            Ok(data) if !data.is_file() => return Ok(Self::Special(path.to_owned())),
+            _ => {}
+        }
+        // The file that a link names is replaced, not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let temporary = beside(&path);
+        create(&temporary).map_err(|error| cannot(&error))?;
+        let _ = fs::remove_file(&temporary);
+        Ok(Self::File(path))
+    }
+
+    /// Writes the report. If that fails, it goes to stderr rather than be lost.
+    pub(crate) fn write(&self, report: &Report) -> Result<(), Failure> {
+        let text = out::json(report)?;
+        let (path, written) = match self {
+            Self::Stdout => return out::print(&text),
+            Self::File(path) => (path, replace(path, text.as_bytes())),
+            Self::Special(path) => (
+                path,
+                OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .and_then(|mut file| file.write_all(text.as_bytes())),
+            ),
+        };
+        written.map_err(|error| {
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+            Failure::absent(format!(
+                "--json {}: {error}; the result is above instead",
+                path.display()
+            ))
+        })
+    }
+}
+
+/// Puts a whole new file in the place of another, or leaves that as it was.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = beside(path);
+    let written = create(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn energy(domains: &[(&str, f64)]) -> Energy {
+        let map = domains
+            .iter()
+            .map(|&(domain, joules)| (domain.to_owned(), joules))
+            .collect();
+        Energy::new(&map, 0.0)
+    }
+
+    #[test]
+    fn the_total_counts_no_joule_twice() {
+        let package_and_more = [
+            ("package", 5.0),
+            ("core", 3.0),
+            ("dram", 1.0),
+            ("gpu", 2.0),
+            ("psys", 20.0),
+        ];
+        assert_eq!(energy(&package_and_more).total, Some(8.0));
+        assert_eq!(energy(&[("psys", 20.0), ("board", 30.0)]).total, Some(20.0));
+        assert_eq!(energy(&[("board", 30.0), ("gpu", 2.0)]).total, Some(30.0));
+        assert_eq!(energy(&[("gpu", 2.0)]).total, Some(2.0));
+        assert_eq!(energy(&[]).total, None);
+    }
+
+    #[test]
+    fn a_target_is_checked_before_anything_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("no/such/file.json");
+        assert_eq!(JsonTarget::prepare(&missing).err().unwrap().status, 3);
+        assert_eq!(
+            JsonTarget::prepare(directory.path()).err().unwrap().status,
+            2
+        );
+        let fine = directory.path().join("a.json");
+        assert!(JsonTarget::prepare(&fine).is_ok());
+        assert!(!fine.exists(), "the check leaves nothing");
+        assert!(matches!(
+            JsonTarget::prepare(Path::new("/dev/null")),
+            Ok(JsonTarget::Special(_))
+        ));
+    }
+
+    #[test]
+    fn replacing_follows_a_link_and_leaves_no_temporary_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (
+            directory.path().join("a.json"),
+            directory.path().join("link"),
+        );
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let Ok(JsonTarget::File(path)) = JsonTarget::prepare(&link) else {
+            panic!("a file")
+        };
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+}

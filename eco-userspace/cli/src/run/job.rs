@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who measures the job: the node's agent, a private one, or eco itself.
+
+use std::{ffi::CStr, io, path::Path};
+
+use eco_agent::api::{self, JobRequest};
+use eco_usage::reaper::Reaper;
+
+use super::{
+    Measure,
+    account::{Measured, MeasuredBy},
+    cgroup::JobCgroup,
+    plain::PlainMeters,
+    private::PrivateAgent,
+    signals::Signals,
+    supervise::Ended,
+};
+use crate::{
+    client::{Client, ClientError},
+    exit::Failure,
+};
+
+/// Disagreement between an agent and the reaped resource usage that is worth a note: beyond
+/// the clock tick that a living process is known to, and beyond one part in a hundred.
+const NOTABLE_SECONDS: f64 = 0.05;
+const NOTABLE_SHARE: f64 = 0.01;
+
+/// An open job.
+pub(crate) struct Job {
+    session: Option<Session>,
+    cgroup: Option<JobCgroup>,
+    name: String,
+    notes: Vec<String>,
+}
+
+/// A job that an agent follows.
+struct Session {
+    client: Client,
+    id: String,
+    private: Option<PrivateAgent>,
+}
+
+impl Job {
+    /// Opens the job with whoever may measure it. From here on its descendants count.
+    pub(crate) fn open(
+        socket: &Path,
+        measure: Measure,
+        name: &str,
+        reaper: &mut Reaper,
+        signals: &Signals,
+    ) -> Result<Self, Failure> {
+        let mut job = Self {
+            session: None,
+            cgroup: None,
+            name: name.to_owned(),
+            notes: Vec::new(),
+        };
+        if matches!(measure, Measure::Auto | Measure::Agent) {
+            match Client::new(socket).map(|client| job.open_with(client, None)) {
+                Ok(Ok(())) => return Ok(job),
+                Ok(Err(error)) if measure == Measure::Agent => return Err(error.into()),
+                // That none runs is the usual case; anything else is worth a note.
+                Ok(Err(ClientError::NoAgent(_))) => {}
+                Ok(Err(error)) => job.notes.push(error.to_string()),
+                Err(failure) => return Err(failure),
+            }
+        }
+        if measure == Measure::Private || measure == Measure::Auto && super::private::may_start() {
+            match job.open_private(reaper, signals) {
+                Ok(()) => return Ok(job),
+                Err(why) if measure == Measure::Private => return Err(Failure::absent(why)),
+                Err(why) => job.notes.push(why),
+            }
+        }
+        Ok(job)
+    }
+
+    /// `cgroup.procs` of the job's cgroup, if it has one.
+    pub(crate) fn cgroup_procs(&self) -> Option<&CStr> {
+        self.cgroup.as_ref().map(JobCgroup::procs)
+    }
+
+    /// The processes in the job's cgroup.
+    pub(crate) fn cgroup_members(&self) -> Vec<i32> {
+        self.cgroup
+            .as_ref()
+            .map(JobCgroup::members)
+            .unwrap_or_default()
+    }
+
+    /// Opens the job anew by descent, because the kernel refused its cgroup.
+    pub(crate) fn leave_cgroup(&mut self, error: &io::Error) {
+        self.notes
+            .push(format!("the job has no cgroup of its own: {error}"));
+        self.remove_cgroup();
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        let _ = session.client.close_job(&session.id);
+        match session.client.open_job(&self.by_descent()) {
+            Ok(opened) => {
+                session.id = opened.id;
+                self.session = Some(session);
+            }
+            Err(error) => {
+                self.notes.push(error.to_string());
+                if let Some(private) = session.private {
+                    private.stop();
+                }
+            }
+        }
+    }
+
+    /// Hears that a child that is none of the job's has ended: if it is the private agent, the
+    /// run goes on without it.
+    pub(crate) fn stranger_ended(&mut self, pid: i32) {
+        let is_ours = |private: &PrivateAgent| private.pid() == pid;
+        if self
+            .session
+            .as_ref()
+            .and_then(|s| s.private.as_ref())
+            .is_some_and(is_ours)
+            && let Some(private) = self.session.take().and_then(|session| session.private)
+        {
+            let log = private.last_words();
+            private.stop();
+            self.notes
+                .push(format!("the private agent ended before the job{log}"));
+        }
+    }
+
+    /// Closes the job, and tells what it used.
+    pub(crate) fn close(
+        mut self,
+        reaper: &mut Reaper,
+        meters: &PlainMeters,
+        ended: &Ended,
+    ) -> Measured {
+        let seen = self.session.take().and_then(|session| {
+            let by = match session.private {
+                Some(_) => MeasuredBy::PrivateAgent,
+                None => MeasuredBy::Agent,
+            };
+            let closed = session.client.close_job(&session.id);
+            if let Some(private) = session.private {
+                private.stop();
+            }
+            match closed {
+                Ok(job) => Some((by, job)),
+                Err(error) => {
+                    self.notes
+                        .push(format!("{error}; this is what eco itself saw"));
+                    None
+                }
+            }
+        });
+        self.remove_cgroup();
+        let own_cpu = ended.job_cpu.as_secs_f64();
+        let mut measured = match seen {
+            Some((by, job)) => {
+                self.notes.extend(disagreement(&job, own_cpu));
+                Measured::from_agent(by, job)
+            }
+            None => Measured::plain(ended.job_cpu, reaper.dead_count() + ended.left, meters),
+        };
+        measured.notes.append(&mut self.notes);
+        measured
+    }
+
+    fn open_private(&mut self, reaper: &mut Reaper, signals: &Signals) -> Result<(), String> {
+        let (agent, client) = PrivateAgent::start(signals)?;
+        reaper.set_apart(agent.pid());
+        self.open_with(client, Some(agent))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Opens the job with an agent: by a cgroup if that can be had, else by descent.
+    fn open_with(
+        &mut self,
+        client: Client,
+        private: Option<PrivateAgent>,
+    ) -> Result<(), ClientError> {
+        let opened = match JobCgroup::create() {
+            Ok(cgroup) => {
+                let request = JobRequest {
+                    name: Some(self.name.clone()),
+                    cgroup: Some(cgroup.path().to_owned()),
+                    ..JobRequest::default()
+                };
+                let opened = client.open_job(&request);
+                self.cgroup = Some(cgroup);
+                opened
+            }
+            Err(_) => client.open_job(&self.by_descent()),
+        };
+        let opened = match opened {
+            // An agent in another cgroup namespace knows our cgroup by another path.
+            Err(ClientError::Refused { .. }) if self.cgroup.is_some() => {
+                self.remove_cgroup();
+                client.open_job(&self.by_descent())
+            }
+            other => other,
+        };
+        match opened {
+            Ok(job) => {
+                self.session = Some(Session {
+                    client,
+                    id: job.id,
+                    private,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.remove_cgroup();
+                if let Some(private) = private {
+                    private.stop();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A job of everything that descends from this process from now on. No process id: the
+    /// agent asks the kernel who is calling, and that is right in any pid namespace.
+    fn by_descent(&self) -> JobRequest {
+        JobRequest {
+            name: Some(self.name.clone()),
+            exclude_root: true,
+            ..JobRequest::default()
+        }
+    }
+
+    fn remove_cgroup(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            let path = cgroup.path().to_owned();
+            if let Err(error) = cgroup.remove() {
+                self.notes
+                    .push(format!("cgroup {path} could not be removed: {error}"));
+            }
+        }
+    }
+}
+
+/// A sentence, if the agent missed CPU time that the kernel's resource usage has.
+fn disagreement(job: &api::Job, own_cpu: f64) -> Option<String> {
+    let missed = own_cpu - job.cpu_seconds;
+    (missed > NOTABLE_SECONDS && missed > own_cpu * NOTABLE_SHARE).then(|| {
+        format!(
+            "the agent counted {:.3} s of CPU time, the resource usage of the job's processes \
+             says {own_cpu:.3} s",
+            job.cpu_seconds
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(cpu_seconds: f64) -> api::Job {
+        api::Job {
+            cpu_seconds,
+            ..api::Job::default()
+        }
+    }
+
+    #[test]
+    fn an_agent_that_missed_cpu_time_is_noted() {
+        assert!(disagreement(&counted(9.0), 10.0).is_some());
+        assert!(disagreement(&counted(9.95), 10.0).is_none());
+        assert!(disagreement(&counted(0.0), 0.04).is_none());
+        assert!(disagreement(&counted(11.0), 10.0).is_none());
+    }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `eco run`: runs a command as a job, and says what it used.
+
+mod account;
+mod cgroup;
+mod child;
+mod job;
+mod plain;
+mod private;
+mod signals;
+mod summary;
+mod supervise;
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::{Args, ValueEnum};
+use eco_usage::reaper::Reaper;
+use jiff::Timestamp;
+
+use self::{
+    account::{JsonTarget, Report, Started},
+    child::{SpawnError, Spawned},
+    job::Job,
+    plain::PlainMeters,
+    signals::Signals,
+    supervise::{Ended, Supervisor},
+};
+use crate::exit::{self, Failure, Outcome, warn};
+
+const HELP: &str = "\
+CMD keeps its stdin, stdout and stderr, gets the signals that eco gets, and eco exits with its
+status: 128 + n when signal n killed it, 126 when it could not be run, 127 when there is no such
+command. The summary goes to stderr.
+
+The job is CMD and all that descends from it, also what outlives it: eco waits for those too,
+because their joules belong to the job (--no-wait does not).
+
+If FILE of --json cannot be written, eco says so before it starts CMD and exits 3. If writing
+fails only afterwards, the object goes to stderr instead, and eco exits 3 if CMD exited 0.
+
+Example:
+  eco run --name train --json run.json -- python train.py";
+
+/// Run a command and measure its energy.
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(crate) struct RunArgs {
+    /// A name for the job; the command's own if absent.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// Write the result as JSON (schema eco.run/1); `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Do not wait for processes that outlive the command.
+    #[arg(long)]
+    no_wait: bool,
+
+    /// No summary on stderr.
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// Who measures.
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = Measure::Auto)]
+    measure: Measure,
+
+    /// The command and its arguments.
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    command: Vec<OsString>,
+}
+
+/// Who measures a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measure {
+    /// The agent if one runs, else a private one if this user may, else eco itself.
+    Auto,
+    /// The agent that listens on the socket, or nobody.
+    Agent,
+    /// An agent for this run only, or nobody.
+    Private,
+    /// eco itself, with what any user can see.
+    Plain,
+}
+
+/// Runs the command line's job.
+pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
+    let target = args.json.as_deref().map(JsonTarget::prepare).transpose()?;
+    let signals = Signals::take().map_err(|e| system("signals cannot be blocked", &e))?;
+    let mut reaper = Reaper::new(Path::new("/proc"))
+        .map_err(|e| system("this process cannot become a child subreaper", &e))?;
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| command_name(&args.command));
+    let mut job = Job::open(socket, args.measure, &name, &mut reaper, &signals)?;
+    let mut meters = PlainMeters::detect();
+
+    let started = Started {
+        at: Timestamp::now(),
+        clock: Instant::now(),
+    };
+    meters.start();
+    let ended = match start(&args.command, &signals, &mut job) {
+        Ok(pid) => Supervisor {
+            main: pid,
+            name: &name,
+            signals: &signals,
+            reaper: &mut reaper,
+            meters: &mut meters,
+            job: &mut job,
+            wait: !args.no_wait,
+        }
+        .run()
+        .map_err(|e| system("waiting for the command failed", &e))?,
+        Err(error) => {
+            warn(&error.to_string());
+            Ended::not_started(error.shell_status())
+        }
+    };
+    let ran = ended.main_pid.is_some();
+    let measured = job.close(&mut reaper, &meters, &ended);
+    let report = Report::new(name, &args.command, started, &ended, measured);
+
+    if ran && !args.quiet {
+        summary::print(&report);
+    }
+    let status = u8::try_from(ended.status).unwrap_or(u8::MAX);
+    let Some(target) = target else {
+        return Ok(status);
+    };
+    match target.write(&report) {
+        Ok(()) => Ok(status),
+        Err(failure) => {
+            warn(&failure.message);
+            Ok(if status == exit::DONE {
+                exit::ABSENT
+            } else {
+                status
+            })
+        }
+    }
+}
+
+/// Starts the command in the job's cgroup, or without it where the kernel does not want that.
+fn start(command: &[OsString], signals: &Signals, job: &mut Job) -> Result<i32, SpawnError> {
+    let spawned = child::spawn(command, signals, job.cgroup_procs())?;
+    match spawned {
+        Spawned::Running(pid) => Ok(pid),
+        Spawned::CgroupRefused(error) => {
+            job.leave_cgroup(&error);
+            match child::spawn(command, signals, None)? {
+                Spawned::Running(pid) => Ok(pid),
+                Spawned::CgroupRefused(error) => Err(SpawnError::new(command, error)),
+            }
+        }
+    }
+}
+
+fn command_name(command: &[OsString]) -> String {
+    let program = command
+        .first()
+        .map(Path::new)
+        .unwrap_or_else(|| Path::new(""));
+    program
+        .file_name()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn system(what: &str, error: &std::io::Error) -> Failure {
+    Failure::absent(format!("{what}: {error}"))
+}

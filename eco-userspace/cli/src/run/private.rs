@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An agent for one run only, where none listens and this user may start one.
+
+use std::{
+    env,
+    ffi::{CString, OsStr},
+    fs::{self, File},
+    io,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::signals::{self, Signals};
+use crate::client::Client;
+
+const PROGRAM: &str = "eco-agent";
+/// An agent that has parsed the kernel's types and loaded its programs is ready in under 1 s.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// `sun_path` has 108 bytes, with the zero at its end.
+const LONGEST_SOCKET: usize = 107;
+// capability.h
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// A running agent that belongs to this process, and ends with it.
+pub(crate) struct PrivateAgent {
+    pid: i32,
+    directory: PathBuf,
+}
+
+impl PrivateAgent {
+    /// Starts one and waits until it is ready. Fails with a sentence that says why not.
+    pub(crate) fn start(signals: &Signals) -> Result<(Self, Client), String> {
+        if !may_start() {
+            return Err("a private agent needs root, or CAP_BPF and CAP_PERFMON".to_owned());
+        }
+        let program = find().ok_or_else(|| {
+            format!("no {PROGRAM} beside this program or in PATH: install both in one folder")
+        })?;
+        let directory = temporary_directory()
+            .map_err(|error| format!("no temporary directory for a private agent: {error}"))?;
+        let pid = match launch(&program, &directory, signals) {
+            Ok(pid) => pid,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&directory);
+                return Err(format!("{}: cannot be run: {error}", program.display()));
+            }
+        };
+        let agent = Self { pid, directory };
+        match agent.wait_until_ready() {
+            Ok(client) => Ok((agent, client)),
+            Err(why) => {
+                let log = agent.last_words();
+                agent.stop();
+                Err(format!("the private agent {why}{log}"))
+            }
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Ends it and removes what it left.
+    pub(crate) fn stop(self) {
+        signals::send(self.pid, libc::SIGTERM);
+        let deadline = Instant::now() + STOP_WITHIN;
+        while !has_ended(self.pid) {
+            if Instant::now() > deadline {
+                signals::send(self.pid, libc::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+
+    /// The end of its log, for a message about its failure.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read(self.directory.join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        match lines.len() {
+            0 => String::new(),
+            n => format!(
+                ": {}",
+                crate::out::printable(&lines[n.saturating_sub(3)..].join(" | "))
+            ),
+        }
+    }
+
+    fn wait_until_ready(&self) -> Result<Client, String> {
+        let client = Client::new(&self.directory.join("agent.sock")).map_err(|f| f.message)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if let Ok(true) = client.ready() {
+                return Ok(client);
+            }
+            if has_ended(self.pid) {
+                return Err("ended at once".to_owned());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("was not ready after {} s", READY_WITHIN.as_secs()));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether the effective capabilities of this process suffice.
+pub(crate) fn may_start() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    let needed = 1 << CAP_BPF | 1 << CAP_PERFMON;
+    effective.is_some_and(|held| held & needed == needed)
+}
+
+fn find() -> Option<PathBuf> {
+    let beside = env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join(PROGRAM)));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let in_path = env::split_paths(&path).map(|directory| directory.join(PROGRAM));
+    beside
+        .into_iter()
+        .chain(in_path)
+        .find(|candidate| candidate.is_file())
+}
+
+fn launch(program: &Path, directory: &Path, signals: &Signals) -> io::Result<i32> {
+    let log = File::create(directory.join("log"))?;
+    let mask = signals.before();
+    let parent = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let mut command = Command::new(program);
+    command
+        .arg("--socket")
+        .arg(directory.join("agent.sock"))
+        .args(["--interval", "1s", "--state"])
+        .arg(directory.join("state"))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls only (setsid,
+    // prctl, getppid, sigprocmask) and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            // A session of its own, so that a terminal's Ctrl-C does not reach it.
+            if libc::setsid() < 0
+                || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) != 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            if libc::getppid() != parent {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            signals::restore_mask(&mask)
+        });
+    }
+    let child = command.spawn()?;
+    i32::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// A new directory that only this user may enter.
+fn temporary_directory() -> io::Result<PathBuf> {
+    let mut base = env::temp_dir();
+    let longest = LONGEST_SOCKET - "/eco-run-XXXXXX/agent.sock".len();
+    if !base.is_absolute() || base.as_os_str().len() > longest {
+        base = PathBuf::from("/tmp");
+    }
+    let template = CString::new(base.join("eco-run-XXXXXX").as_os_str().as_bytes())?;
+    let mut template = template.into_bytes_with_nul();
+    // SAFETY: the template is a live, writable C string that ends in six X.
+    if unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    template.pop();
+    Ok(PathBuf::from(OsStr::from_bytes(&template)))
+}
+
+/// Whether a child has ended; reaps it then. One that somebody else reaped has ended too.
+fn has_ended(pid: i32) -> bool {
+    let mut status = 0;
+    // SAFETY: the status is a live local.
+    unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) != 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_directory_is_new_private_and_short_enough_for_a_socket() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let one = temporary_directory().unwrap();
+        let two = temporary_directory().unwrap();
+        assert_ne!(one, two);
+        assert_eq!(
+            fs::metadata(&one).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert!(one.join("agent.sock").as_os_str().len() <= LONGEST_SOCKET);
+        fs::remove_dir(one).unwrap();
+        fs::remove_dir(two).unwrap();
+    }
+}

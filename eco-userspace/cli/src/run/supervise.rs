@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! While the command runs: signals go on to it, children are reaped, meters are read.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use eco_usage::reaper::{End, Living, Look, Reaper};
+use jiff::Timestamp;
+
+use super::{
+    job::Job,
+    plain::PlainMeters,
+    signals::{self, Signal, Signals},
+};
+use crate::{exit::warn, out::printable};
+
+/// How often the plain meters are read.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// How long leftovers are waited for without a word.
+const QUIET: Duration = Duration::from_secs(2);
+/// The longest chain of parents that is followed.
+const DEEPEST: usize = 1_000;
+
+/// Watches over a running job.
+pub(crate) struct Supervisor<'a> {
+    /// The command's process.
+    pub(crate) main: i32,
+    /// The job's name.
+    pub(crate) name: &'a str,
+    /// The signals to pass on.
+    pub(crate) signals: &'a Signals,
+    /// Accounts for what has ended.
+    pub(crate) reaper: &'a mut Reaper,
+    /// Read once a second.
+    pub(crate) meters: &'a mut PlainMeters,
+    /// Hears of the private agent's end.
+    pub(crate) job: &'a mut Job,
+    /// Whether to wait for what outlives the command.
+    pub(crate) wait: bool,
+}
+
+/// How a job ended.
+pub(crate) struct Ended {
+    /// The command's process; `None` if it never ran.
+    pub(crate) main_pid: Option<i32>,
+    /// The command's exit status, as a shell gives it.
+    pub(crate) status: i32,
+    /// When the job ended.
+    pub(crate) at: Timestamp,
+    /// When the job ended.
+    pub(crate) clock: Instant,
+    /// CPU time of the job, from resource usage and procfs.
+    pub(crate) job_cpu: Duration,
+    /// Processes of the job that still run.
+    pub(crate) left: u64,
+}
+
+impl Ended {
+    /// For a command that could not be started.
+    pub(crate) fn not_started(status: i32) -> Self {
+        Self {
+            main_pid: None,
+            status,
+            at: Timestamp::now(),
+            clock: Instant::now(),
+            job_cpu: Duration::ZERO,
+            left: 0,
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Runs until the job has ended, or is waited for no more.
+    ///
+    /// # Errors
+    /// When children cannot be waited for.
+    pub(crate) fn run(mut self) -> io::Result<Ended> {
+        let mut main_end: Option<(End, Instant)> = None;
+        let mut next_sample = Instant::now() + SAMPLE;
+        let mut announced = false;
+        loop {
+            let none_left = self.reap(&mut main_end)?;
+            if let Some((_, since)) = main_end {
+                if none_left || !self.wait {
+                    break;
+                }
+                let mut left = self.left();
+                if left.is_empty() {
+                    // One look at procfs can miss a process that was just forked by one that
+                    // has just died; a second one cannot miss it again.
+                    left = self.left();
+                }
+                if left.is_empty() {
+                    break;
+                }
+                if !announced && since.elapsed() >= QUIET {
+                    announced = true;
+                    self.announce(&left);
+                }
+            }
+            let now = Instant::now();
+            if now >= next_sample {
+                let living = self.reaper.living();
+                self.meters.sample(self.cpu_with(&living));
+                next_sample = now + SAMPLE;
+            }
+            let mut limit = next_sample.saturating_duration_since(now);
+            if let Some((_, since)) = main_end.filter(|_| !announced) {
+                limit = limit.min((since + QUIET).saturating_duration_since(now));
+            }
+            if let Some(signal) = self.signals.wait(limit)
+                && self.handle(signal, main_end.is_some())
+            {
+                break;
+            }
+        }
+        Ok(self.end(main_end.map_or(0, |(end, _)| end.shell_status())))
+    }
+
+    fn end(self, status: i32) -> Ended {
+        let (at, clock) = (Timestamp::now(), Instant::now());
+        let living = self.reaper.living();
+        let job_cpu = self.cpu_with(&living);
+        self.meters.sample(job_cpu);
+        let left = living.iter().filter(|process| !process.zombie).count() as u64;
+        Ended {
+            main_pid: Some(self.main),
+            status,
+            at,
+            clock,
+            job_cpu,
+            left,
+        }
+    }
+
+    /// Reaps all that has ended. Says whether there are no children left at all.
+    fn reap(&mut self, main_end: &mut Option<(End, Instant)>) -> io::Result<bool> {
+        loop {
+            match self.reaper.look()? {
+                Look::Reaped(child) if child.stranger => self.job.stranger_ended(child.pid),
+                Look::Reaped(child) if child.pid == self.main && main_end.is_none() => {
+                    *main_end = Some((child.end, Instant::now()));
+                }
+                Look::Reaped(_) => {}
+                Look::AllAlive => return Ok(false),
+                Look::NoChildren => return Ok(true),
+            }
+        }
+    }
+
+    /// The job's processes that still run.
+    fn left(&self) -> Vec<Living> {
+        let mut left = self.reaper.living();
+        left.retain(|process| !process.zombie);
+        for pid in self.job.cgroup_members() {
+            if left.iter().all(|process| process.pid != pid) {
+                let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                let comm = comm.unwrap_or_default().trim_end().to_owned();
+                left.push(Living {
+                    pid,
+                    comm,
+                    cpu: Duration::ZERO,
+                    zombie: false,
+                });
+            }
+        }
+        left
+    }
+
+    fn cpu_with(&self, living: &[Living]) -> Duration {
+        self.reaper.dead_cpu() + living.iter().map(|process| process.cpu).sum()
+    }
+
+    fn announce(&self, left: &[Living]) {
+        let mut names: Vec<&str> = left.iter().map(|process| process.comm.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let more = if names.len() > 5 { ", …" } else { "" };
+        names.truncate(5);
+        let processes = if left.len() == 1 {
+            "process"
+        } else {
+            "processes"
+        };
+        warn(&format!(
+            "{} has exited; waiting for {} {processes} that it left behind ({}{more}); Ctrl-C \
+             stops waiting",
+            printable(self.name),
+            left.len(),
+            printable(&names.join(", ")),
+        ));
+    }
+
+    /// Deals with a signal. Says whether to wait no more.
+    fn handle(&self, signal: Signal, main_has_ended: bool) -> bool {
+        if signal.number == libc::SIGCHLD {
+            return false;
+        }
+        if main_has_ended && signal.asks_to_end() {
+            return true;
+        }
+        // What a terminal sends reaches the command by itself: it is in the same process
+        // group. What a process of the job sent is for eco: it could have sent it to itself.
+        if let Some(sender) = signal.sender
+            && !main_has_ended
+            && !descends(sender, self.main)
+        {
+            signals::send(self.main, signal.number);
+        }
+        if signal.number == libc::SIGTSTP {
+            // The shell that started us waits for us to stop, not for the command.
+            signals::send(std::process::id() as i32, libc::SIGSTOP);
+        }
+        false
+    }
+}
+
+/// Whether `pid` is `ancestor` or descends from it.
+fn descends(mut pid: i32, ancestor: i32) -> bool {
+    for _ in 0..DEEPEST {
+        if pid == ancestor {
+            return true;
+        }
+        if pid <= 1 {
+            return false;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        match parent.and_then(|parent| parent.trim().parse().ok()) {
+            Some(parent) => pid = parent,
+            None => return false,
+        }
+    }
+    false
+}
