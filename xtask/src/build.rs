@@ -10,6 +10,9 @@ use crate::setup;
 use crate::tools::Folder;
 use crate::workspace::{Workspace, shown, succeed};
 
+/// What a terminal takes for an order to clear from the cursor to the end of the line.
+const CLEAR_LINE: &[u8] = b"\x1b[K";
+
 /// Sets up and builds, with all that cargo says.
 pub(crate) fn main(workspace: &Workspace, debug: bool) -> Result<ExitCode> {
     setup::quietly(workspace)?;
@@ -86,10 +89,18 @@ fn pass_on(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
 }
 
 fn pass_line(line: &[u8], to: &mut impl Write) -> io::Result<()> {
-    let finished = line
+    if !line
         .windows(b"Finished".len())
-        .any(|word| word == b"Finished");
-    if finished { Ok(()) } else { to.write_all(line) }
+        .any(|word| word == b"Finished")
+    {
+        return to.write_all(line);
+    }
+    // It begins by clearing the progress bar, and that has to happen.
+    if line.starts_with(CLEAR_LINE) {
+        to.write_all(CLEAR_LINE)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +127,14 @@ mod tests {
         assert_eq!(
             passed(said),
             "   Compiling eco v0.1.0\n    Building [=> ] 1/2\r"
+        );
+    }
+
+    #[test]
+    fn a_progress_bar_does_not_stay_behind() {
+        assert_eq!(
+            passed("Building [=> ]\r\x1b[K    Finished `release`\n"),
+            "Building [=> ]\r\x1b[K"
         );
     }
 

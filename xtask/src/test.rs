@@ -20,6 +20,9 @@ const BIN_DIR: &str = "ECO_BIN_DIR";
 /// The package whose tests start the release programs.
 const END_TO_END: &str = "eco-tests";
 
+/// What makes libtest show what passing tests printed.
+const SHOW_OUTPUT: &str = "--show-output";
+
 /// Runs the tests and prints last, alone on a line: `N passed, N failed, N skipped`.
 ///
 /// A test that cannot run prints a line `skipped: why` and returns. It counts as skipped,
@@ -33,7 +36,7 @@ pub(crate) fn main(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     }
     let mut cargo = command(workspace, for_cargo, for_programs)?;
     let mut tally = Tally::default();
-    let succeeded = run(&mut cargo, &mut tally)?;
+    let succeeded = run(&mut cargo, wants_output(for_programs), &mut tally)?;
     tally.finish(succeeded);
     print!("{tally}");
     Ok(if tally.failed == 0 {
@@ -53,18 +56,20 @@ fn command(
     if selected(for_cargo).next().is_none() {
         cargo.args(["--workspace", "--exclude", "eco-ebpf"]);
     }
-    cargo
-        .args(for_cargo)
+    cargo.args(for_cargo).arg("--").args(for_programs);
+    if !wants_output(for_programs) {
         // Without it libtest keeps to itself what a passing test printed: its `skipped:`.
-        .args(["--", "--show-output"])
-        .args(for_programs)
+        cargo.arg(SHOW_OUTPUT);
+    }
+    cargo
         .env("PATH", Folder::locate()?.search_path()?)
         .env(BIN_DIR, workspace.release_dir());
     Ok(cargo)
 }
 
-/// Passes on what the tests print while they print it. Returns whether cargo succeeded.
-fn run(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
+/// Passes on what the tests print while they print it; what passing tests printed only when
+/// asked for `all`. Returns whether cargo succeeded.
+fn run(cargo: &mut Command, all: bool, tally: &mut Tally) -> Result<bool> {
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
@@ -77,10 +82,12 @@ fn run(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
             .context("cannot read what tests print")?
             > 0
         {
-            std::io::stdout()
-                .write_all(&line)
-                .context("cannot pass on what tests print")?;
             tally.read(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            if all || !tally.is_in_successes() {
+                std::io::stdout()
+                    .write_all(&line)
+                    .context("cannot pass on what tests print")?;
+            }
             line.clear();
         }
     }
@@ -92,6 +99,10 @@ fn split(args: &[OsString]) -> (&[OsString], &[OsString]) {
         Some(at) => (&args[..at], &args[at + 1..]),
         None => (args, &[]),
     }
+}
+
+fn wants_output(for_programs: &[OsString]) -> bool {
+    for_programs.iter().any(|word| word == SHOW_OUTPUT)
 }
 
 /// Whether the tests that `args` select need eco built: all do, and those from end to end.

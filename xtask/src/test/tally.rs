@@ -12,6 +12,7 @@ pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
     skipped: Vec<Skip>,
+    failures: Vec<String>,
     program: Option<Program>,
 }
 
@@ -44,6 +45,9 @@ enum Part {
 impl Tally {
     /// Takes the next line, without its end.
     pub(crate) fn read(&mut self, line: &str) {
+        if let Some(test) = failed(line) {
+            self.failures.push(test.to_owned());
+        }
         if is_start(line) {
             self.close_without_result();
             self.program = Some(Program::default());
@@ -64,6 +68,14 @@ impl Tally {
         } else {
             program.read(line);
         }
+    }
+
+    /// Whether the line just read is what a passing test printed: `cargo test` would not
+    /// have shown it.
+    pub(crate) fn is_in_successes(&self) -> bool {
+        self.program
+            .as_ref()
+            .is_some_and(|program| program.part == Part::Successes)
     }
 
     /// Ends the count. A run that cargo calls failed never counts as without failures:
@@ -91,23 +103,20 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            passed,
-            failed,
-            skipped,
-            ..
-        } = self;
-        if !skipped.is_empty() {
+        if !self.skipped.is_empty() {
             writeln!(out, "\nskipped:")?;
         }
-        for Skip { test, why } in skipped {
+        for Skip { test, why } in &self.skipped {
             writeln!(out, "    {test}: {why}")?;
         }
-        writeln!(
-            out,
-            "\n{passed} passed, {failed} failed, {} skipped",
-            skipped.len()
-        )
+        if !self.failures.is_empty() {
+            writeln!(out, "\nfailed:")?;
+        }
+        for test in &self.failures {
+            writeln!(out, "    {test}")?;
+        }
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped.len());
+        writeln!(out, "\n{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -151,6 +160,11 @@ fn is_start(line: &str) -> bool {
         .strip_suffix(" tests")
         .or_else(|| rest.strip_suffix(" test"));
     number.is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
+/// `test NAME ... FAILED`
+fn failed(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
 /// `test NAME ... ignored` or `test NAME ... ignored, why`
@@ -230,9 +244,34 @@ mod tests {
         let output = "running 1 test\ntest a ... FAILED\n\nsuccesses:\n\nsuccesses:\n\nfailures:\n\n\
             ---- a stdout ----\nskipped: so it says\nthread 'a' panicked\n\nfailures:\n    a\n\n\
             test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let tally = tallied(output, false);
+        assert_eq!(last_line(&tally), "0 passed, 1 failed, 0 skipped");
+        assert!(tally.to_string().contains("failed:\n    a\n"));
+    }
+
+    #[test]
+    fn only_what_passing_tests_printed_is_not_shown() {
+        let output = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nsuccesses:\n\n\
+            ---- a stdout ----\nchatter\n\nsuccesses:\n    a\n\nfailures:\n\n\
+            ---- b stdout ----\npanicked\n\nfailures:\n    b\n\n\
+            test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let mut tally = Tally::default();
+        let mut hidden = Vec::new();
+        for line in output.lines() {
+            tally.read(line);
+            if tally.is_in_successes() && !line.is_empty() {
+                hidden.push(line);
+            }
+        }
         assert_eq!(
-            last_line(&tallied(output, false)),
-            "0 passed, 1 failed, 0 skipped"
+            hidden,
+            [
+                "successes:",
+                "---- a stdout ----",
+                "chatter",
+                "successes:",
+                "    a"
+            ]
         );
     }
 
