@@ -27,7 +27,7 @@ pub(crate) fn main(workspace: &Workspace) -> Result<ExitCode> {
         eprintln!("setup: done");
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("setup: {missing} missing: eco builds without, and measures by the procfs tier");
+    eprintln!("setup: {missing} missing: without rust-src or bpf-linker eco measures by procfs");
     Ok(ExitCode::FAILURE)
 }
 
