@@ -104,10 +104,13 @@ impl Client {
         self.json(Method::GET, "/v1/status", None::<&()>)
     }
 
-    /// `GET /v1/units`: the `top` of a kind, as means over `window` seconds.
-    pub(crate) fn units(&self, kind: &str, top: u32, window: f64) -> Result<Units, ClientError> {
-        let path = format!("/v1/units?kind={kind}&top={top}&window={window}s");
-        self.json(Method::GET, &path, None::<&()>)
+    /// `GET /v1/units`: those of a kind that use the most power, no more than `top`.
+    pub(crate) fn units(&self, kind: &str, top: u32) -> Result<Units, ClientError> {
+        self.json(
+            Method::GET,
+            &format!("/v1/units?kind={kind}&top={top}"),
+            None::<&()>,
+        )
     }
 
     /// Whether `GET /readyz` says yes.
@@ -128,52 +131,6 @@ impl Client {
     pub(crate) fn close_job(&self, id: &str) -> Result<Job, ClientError> {
         let path = format!("/v1/jobs/{}", path_segment(id));
         self.json(Method::DELETE, &path, None::<&()>)
-    }
-
-    /// Hands each event of `GET /v1/stream` to `each`, until it says `false`, the agent ends
-    /// the stream, or nothing comes for `silence`.
-    pub(crate) fn stream(
-        &self,
-        path: &str,
-        silence: Duration,
-        mut each: impl FnMut(Units) -> bool,
-    ) -> Result<(), ClientError> {
-        self.runtime.block_on(async {
-            let response = within(PATIENCE, self.send(Method::GET, path, Bytes::new()))
-                .await
-                .unwrap_or_else(|| Err(self.broken("does not answer")))?;
-            if !response.status().is_success() {
-                let status = response.status();
-                let body = within(PATIENCE, self.collect(response))
-                    .await
-                    .unwrap_or_else(|| Err(self.broken("does not answer")))?;
-                return Err(self.refusal(path, status, &body));
-            }
-            let mut body = response.into_body();
-            let mut events = EventBuffer::default();
-            loop {
-                let frame = within(silence, body.frame())
-                    .await
-                    .ok_or_else(|| self.broken("sends nothing any more"))?;
-                let Some(frame) = frame else {
-                    return Err(self.broken("ended the stream"));
-                };
-                let frame = frame.map_err(|error| self.broken(&format!("broke off: {error}")))?;
-                let Ok(data) = frame.into_data() else {
-                    continue;
-                };
-                events
-                    .push(&data)
-                    .map_err(|what| self.strange(path, what))?;
-                while let Some(event) = events.next_event() {
-                    let units = serde_json::from_str(&event)
-                        .map_err(|error| self.strange(path, &format!("bad JSON ({error})")))?;
-                    if !each(units) {
-                        return Ok(());
-                    }
-                }
-            }
-        })
     }
 
     fn json<B: Serialize, T: DeserializeOwned>(
@@ -322,63 +279,9 @@ fn path_segment(id: &str) -> String {
     segment
 }
 
-/// Server-sent events, out of pieces as the network cuts them.
-#[derive(Default)]
-struct EventBuffer {
-    pending: Vec<u8>,
-}
-
-impl EventBuffer {
-    /// Fails on an event larger than any agent sends.
-    fn push(&mut self, piece: &[u8]) -> Result<(), &'static str> {
-        self.pending.extend_from_slice(piece);
-        if self.pending.len() > LARGEST_ANSWER {
-            Err("an event without end")
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The data of the next complete event; comments and events without data are passed over.
-    fn next_event(&mut self) -> Option<String> {
-        loop {
-            let text = &self.pending;
-            let end = (1..text.len()).find(|&i| {
-                text[i] == b'\n' && (text[i - 1] == b'\n' || text[..i].ends_with(b"\n\r"))
-            })?;
-            let event: Vec<u8> = self.pending.drain(..=end).collect();
-            let data: Vec<String> = String::from_utf8_lossy(&event)
-                .lines()
-                .filter_map(|line| line.strip_prefix("data:"))
-                .map(|data| data.strip_prefix(' ').unwrap_or(data).to_owned())
-                .collect();
-            if !data.is_empty() {
-                return Some(data.join("\n"));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn events_come_whole_however_the_network_cuts_them() {
-        let stream =
-            b": hello\n\nevent: tick\ndata: {\"a\":\ndata: 1}\n\nid: 3\r\ndata: x\r\n\r\nda";
-        for size in 1..stream.len() {
-            let mut buffer = EventBuffer::default();
-            let mut events = Vec::new();
-            for piece in stream.chunks(size) {
-                buffer.push(piece).unwrap();
-                while let Some(event) = buffer.next_event() {
-                    events.push(event);
-                }
-            }
-            assert_eq!(events, ["{\"a\":\n1}", "x"], "pieces of {size}");
-        }
-    }
 
     #[test]
     fn an_id_cannot_leave_its_path_segment() {

@@ -2,6 +2,7 @@
 //! The `eco` command: what people and scripts use. It needs no privilege of its own.
 
 mod client;
+mod energy;
 mod exit;
 mod out;
 mod run;

@@ -2,7 +2,6 @@
 //! What a run used, in the shape of schema `eco.run/1`, and where that is written.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -15,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{plain::PlainMeters, supervise::Ended};
-use crate::{exit::Failure, out};
+use crate::{energy, exit::Failure, out};
 
 /// When the command was started.
 #[derive(Clone, Copy)]
@@ -186,25 +185,13 @@ impl Measured {
 }
 
 impl Energy {
-    fn new(by_domain: &BTreeMap<String, f64>, idle_share: f64) -> Self {
-        let of = |domain: &str| by_domain.get(domain).copied();
-        let (package, dram, gpu) = (of("package"), of("dram"), of("gpu"));
-        let parts = package
-            .into_iter()
-            .chain(dram)
-            .chain(gpu)
-            .reduce(|a, b| a + b);
-        // The platform and the board contain the package: one or the other, never both.
-        let whole = of("psys").or_else(|| of("board"));
+    fn new(by_domain: &api::ByDomain, idle_share: f64) -> Self {
+        let part = |domain: &str| by_domain.get(domain).copied().unwrap_or(0.0);
         Self {
-            total: if package.is_some() {
-                parts
-            } else {
-                whole.or(parts)
-            },
-            package: package.unwrap_or(0.0),
-            dram: dram.unwrap_or(0.0),
-            gpu: gpu.unwrap_or(0.0),
+            total: energy::total(by_domain),
+            package: part("package"),
+            dram: part("dram"),
+            gpu: part("gpu"),
             idle_share,
         }
     }
@@ -322,30 +309,6 @@ fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn energy(domains: &[(&str, f64)]) -> Energy {
-        let map = domains
-            .iter()
-            .map(|&(domain, joules)| (domain.to_owned(), joules))
-            .collect();
-        Energy::new(&map, 0.0)
-    }
-
-    #[test]
-    fn the_total_counts_no_joule_twice() {
-        let package_and_more = [
-            ("package", 5.0),
-            ("core", 3.0),
-            ("dram", 1.0),
-            ("gpu", 2.0),
-            ("psys", 20.0),
-        ];
-        assert_eq!(energy(&package_and_more).total, Some(8.0));
-        assert_eq!(energy(&[("psys", 20.0), ("board", 30.0)]).total, Some(20.0));
-        assert_eq!(energy(&[("board", 30.0), ("gpu", 2.0)]).total, Some(30.0));
-        assert_eq!(energy(&[("gpu", 2.0)]).total, Some(2.0));
-        assert_eq!(energy(&[]).total, None);
-    }
 
     #[test]
     fn a_target_is_checked_before_anything_runs() {

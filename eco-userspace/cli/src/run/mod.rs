@@ -31,6 +31,8 @@ use self::{
 };
 use crate::exit::{self, Failure, Outcome, warn};
 
+pub(crate) use self::private::{find as agent_program, may_start as may_start_agent};
+
 const HELP: &str = "\
 CMD keeps its stdin, stdout and stderr, gets the signals that eco gets, and eco exits with its
 status: 128 + n when signal n killed it, 126 when it could not be run, 127 when there is no such
@@ -70,12 +72,7 @@ pub(crate) struct RunArgs {
     measure: Measure,
 
     /// The command and its arguments.
-    #[arg(
-        value_name = "CMD",
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 

@@ -284,7 +284,7 @@ mod tests {
     }
 
     impl Fake {
-        fn new(idle: Option<f64>, fails: &[u64]) -> Box<dyn Meter> {
+        fn boxed(idle: Option<f64>, fails: &[u64]) -> Box<dyn Meter> {
             Box::new(Self {
                 descriptor: Descriptor {
                     name: "package-0".into(),
@@ -354,8 +354,8 @@ mod tests {
 
     #[test]
     fn a_cpu_second_costs_the_same_whoever_else_runs() {
-        let alone = run(Fake::new(Some(20.0), &[]), &[S, 2 * S], &[S, 2 * S]);
-        let beside = run(Fake::new(Some(20.0), &[]), &[2 * S, 4 * S], &[S, 2 * S]);
+        let alone = run(Fake::boxed(Some(20.0), &[]), &[S, 2 * S], &[S, 2 * S]);
+        let beside = run(Fake::boxed(Some(20.0), &[]), &[2 * S, 4 * S], &[S, 2 * S]);
         assert!((alone.meters[0].joules - 20.0).abs() < 1e-9, "{alone:?}");
         assert!((beside.meters[0].joules - 20.0).abs() < 1e-9, "{beside:?}");
         assert!((alone.idle_share - 40.0).abs() < 1e-9);
@@ -364,27 +364,27 @@ mod tests {
 
     #[test]
     fn a_read_that_fails_loses_no_energy_and_is_told() {
-        let energy = run(Fake::new(Some(20.0), &[1]), &[S, 2 * S], &[S, 2 * S]);
+        let energy = run(Fake::boxed(Some(20.0), &[1]), &[S, 2 * S], &[S, 2 * S]);
         assert!((energy.meters[0].joules - 20.0).abs() < 1e-9, "{energy:?}");
         assert_eq!(energy.notes.len(), 1);
     }
 
     #[test]
     fn work_too_short_for_the_machines_clock_ticks_is_still_paid() {
-        let energy = run(Fake::new(Some(20.0), &[]), &[0], &[S / 1000]);
+        let energy = run(Fake::boxed(Some(20.0), &[]), &[0], &[S / 1000]);
         assert!((energy.meters[0].joules - 0.01).abs() < 1e-9, "{energy:?}");
     }
 
     #[test]
     fn clocks_that_go_back_give_nothing_negative() {
-        let energy = run(Fake::new(Some(20.0), &[]), &[2 * S, S, 0], &[S, S / 2, 0]);
+        let energy = run(Fake::boxed(Some(20.0), &[]), &[2 * S, S, 0], &[S, S / 2, 0]);
         assert!(energy.meters[0].joules >= 0.0 && energy.idle_share >= 0.0);
         assert!(energy.meters[0].joules.is_finite());
     }
 
     #[test]
     fn a_meter_whose_idle_power_is_unknown_makes_an_estimate() {
-        let energy = run(Fake::new(None, &[]), &[S], &[S]);
+        let energy = run(Fake::boxed(None, &[]), &[S], &[S]);
         assert!(energy.estimated);
         assert!(
             energy

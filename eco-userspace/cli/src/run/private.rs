@@ -121,7 +121,8 @@ pub(crate) fn may_start() -> bool {
     effective.is_some_and(|held| held & needed == needed)
 }
 
-fn find() -> Option<PathBuf> {
+/// The agent's program: beside this one, or in PATH.
+pub(crate) fn find() -> Option<PathBuf> {
     let beside = env::current_exe()
         .ok()
         .and_then(|own| Some(own.parent()?.join(PROGRAM)));
