@@ -127,6 +127,13 @@ impl Reaper {
         self.strangers.insert(pid);
     }
 
+    /// Whether any child that was set apart has not been reaped yet. Without such a child,
+    /// [`Look::NoChildren`] means that the whole tree has ended.
+    #[must_use]
+    pub fn has_strangers(&self) -> bool {
+        !self.strangers.is_empty()
+    }
+
     /// Reaps one child that has ended, without waiting.
     ///
     /// # Errors

@@ -75,6 +75,11 @@ impl Job {
         Ok(job)
     }
 
+    /// Whether an agent follows the job.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// `cgroup.procs` of the job's cgroup, if it has one.
     pub(crate) fn cgroup_procs(&self) -> Option<&CStr> {
         self.cgroup.as_ref().map(JobCgroup::procs)

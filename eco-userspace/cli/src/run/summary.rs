@@ -91,15 +91,13 @@ fn render(report: &Report, style: Style) -> String {
         );
         line("meter", &quantity(meter.joules, "J"), &from);
     }
-    line(
-        "by",
+    let by = format!(
+        "{}; tier {}, by {}",
         measured.measured_by.words(),
-        &format!(
-            "tier {}, {}",
-            printable(&measured.tier),
-            printable(&measured.membership)
-        ),
+        printable(&measured.tier),
+        printable(&measured.membership),
     );
+    line("seen by", &by, "");
     for note in &measured.notes {
         line("note", &printable(note), "");
     }

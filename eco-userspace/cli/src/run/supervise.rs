@@ -16,8 +16,13 @@ use super::{
 };
 use crate::{exit::warn, out::printable};
 
-/// How often the plain meters are read.
+/// How often the plain meters are read, where they are the only ones.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// How often they are read beside an agent, in case that fails.
+const RARE_SAMPLE: Duration = Duration::from_secs(10);
+/// A look through procfs comes no sooner than this many times what the last one took: it may
+/// cost a hundredth of one CPU, however many processes there are.
+const THRIFT: u32 = 100;
 /// How long leftovers are waited for without a word.
 const QUIET: Duration = Duration::from_secs(2);
 /// The longest chain of parents that is followed.
@@ -57,6 +62,52 @@ pub(crate) struct Ended {
     pub(crate) left: u64,
 }
 
+/// Whether this process has children.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Children {
+    Some,
+    None,
+}
+
+/// When to do what next.
+struct Due {
+    /// Read the meters.
+    sample: Option<Instant>,
+    /// Look whether anything of the job is left.
+    look: Option<Instant>,
+    no_look_before: Instant,
+    /// Say what is waited for.
+    word: Option<Instant>,
+}
+
+impl Due {
+    fn new(sample_interval: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            sample: Some(now + sample_interval),
+            look: None,
+            no_look_before: now,
+            word: None,
+        }
+    }
+
+    /// Whether something is due now; then it is not any more.
+    fn take(when: &mut Option<Instant>, now: Instant) -> bool {
+        when.take_if(|when| *when <= now).is_some()
+    }
+
+    /// Until the next thing is due.
+    fn time_left(&self) -> Duration {
+        let next = [self.sample, self.look, self.word]
+            .into_iter()
+            .flatten()
+            .min();
+        next.map_or(RARE_SAMPLE, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
+    }
+}
+
 impl Ended {
     /// For a command that could not be started.
     pub(crate) fn not_started(status: i32) -> Self {
@@ -77,46 +128,45 @@ impl Supervisor<'_> {
     /// # Errors
     /// When children cannot be waited for.
     pub(crate) fn run(mut self) -> io::Result<Ended> {
-        let mut main_end: Option<(End, Instant)> = None;
-        let mut next_sample = Instant::now() + SAMPLE;
-        let mut announced = false;
+        let mut main_end: Option<End> = None;
+        let mut due = Due::new(self.sample_interval());
         loop {
-            let none_left = self.reap(&mut main_end)?;
-            if let Some((_, since)) = main_end {
-                if none_left || !self.wait {
-                    break;
-                }
-                let mut left = self.left();
-                if left.is_empty() {
-                    // One look at procfs can miss a process that was just forked by one that
-                    // has just died; a second one cannot miss it again.
-                    left = self.left();
-                }
+            let children = self.reap(&mut main_end, &mut due)?;
+            if main_end.is_some() && (children == Children::None || !self.wait) {
+                break;
+            }
+            let now = Instant::now();
+            let speak = Due::take(&mut due.word, now);
+            if Due::take(&mut due.look, now) || speak {
+                let left = self.left();
                 if left.is_empty() {
                     break;
                 }
-                if !announced && since.elapsed() >= QUIET {
-                    announced = true;
+                due.no_look_before = now + now.elapsed() * THRIFT;
+                if speak {
                     self.announce(&left);
                 }
             }
-            let now = Instant::now();
-            if now >= next_sample {
+            if Due::take(&mut due.sample, now) {
                 let living = self.reaper.living();
                 self.meters.sample(self.cpu_with(&living));
-                next_sample = now + SAMPLE;
+                due.sample = Some(now + self.sample_interval().max(now.elapsed() * THRIFT));
             }
-            let mut limit = next_sample.saturating_duration_since(now);
-            if let Some((_, since)) = main_end.filter(|_| !announced) {
-                limit = limit.min((since + QUIET).saturating_duration_since(now));
-            }
-            if let Some(signal) = self.signals.wait(limit)
+            if let Some(signal) = self.signals.wait(due.time_left())
                 && self.handle(signal, main_end.is_some())
             {
                 break;
             }
         }
-        Ok(self.end(main_end.map_or(0, |(end, _)| end.shell_status())))
+        Ok(self.end(main_end.map_or(0, End::shell_status)))
+    }
+
+    fn sample_interval(&self) -> Duration {
+        if self.job.has_agent() {
+            RARE_SAMPLE
+        } else {
+            SAMPLE
+        }
     }
 
     fn end(self, status: i32) -> Ended {
@@ -135,23 +185,41 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reaps all that has ended. Says whether there are no children left at all.
-    fn reap(&mut self, main_end: &mut Option<(End, Instant)>) -> io::Result<bool> {
+    /// Reaps all that has ended, and notes what is due then.
+    fn reap(&mut self, main_end: &mut Option<End>, due: &mut Due) -> io::Result<Children> {
         loop {
-            match self.reaper.look()? {
-                Look::Reaped(child) if child.stranger => self.job.stranger_ended(child.pid),
-                Look::Reaped(child) if child.pid == self.main && main_end.is_none() => {
-                    *main_end = Some((child.end, Instant::now()));
-                }
-                Look::Reaped(_) => {}
-                Look::AllAlive => return Ok(false),
-                Look::NoChildren => return Ok(true),
+            let child = match self.reaper.look()? {
+                Look::Reaped(child) => child,
+                Look::AllAlive => return Ok(Children::Some),
+                Look::NoChildren => return Ok(Children::None),
+            };
+            if child.stranger {
+                self.job.stranger_ended(child.pid);
+            } else if child.pid == self.main && main_end.is_none() {
+                *main_end = Some(child.end);
+                due.word = Some(Instant::now() + QUIET);
+            }
+            // Whoever ends last of the job ends as a child of ours. Without strangers the
+            // kernel then says that there are no children; with them it takes a look.
+            if main_end.is_some() && self.reaper.has_strangers() {
+                due.look.get_or_insert(due.no_look_before);
             }
         }
     }
 
     /// The job's processes that still run.
     fn left(&self) -> Vec<Living> {
+        let first = self.left_at_a_glance();
+        // One look at procfs can miss a process that was just forked by one that has just
+        // died; a second one cannot miss it again.
+        if first.is_empty() {
+            self.left_at_a_glance()
+        } else {
+            first
+        }
+    }
+
+    fn left_at_a_glance(&self) -> Vec<Living> {
         let mut left = self.reaper.living();
         left.retain(|process| !process.zombie);
         for pid in self.job.cgroup_members() {

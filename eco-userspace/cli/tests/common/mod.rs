@@ -23,19 +23,27 @@ pub(crate) fn eco(arguments: &[&str]) -> Command {
     command
 }
 
-/// The `workload` example, which `cargo test` builds.
+/// The `workload` example.
 pub(crate) fn workload() -> PathBuf {
+    example("workload")
+}
+
+/// One of the examples, which a whole `cargo test -p eco-cli` builds.
+pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_eco"))
-        .parent()
-        .unwrap()
-        .join("examples")
-        .join("workload");
+        .with_file_name("examples")
+        .join(name);
     assert!(
         path.exists(),
-        "{} is not built: cargo build -p eco-cli --example workload",
+        "{} is not built: cargo build -p eco-cli --example {name}",
         path.display()
     );
     path
+}
+
+/// The object on stdout.
+pub(crate) fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(output)))
 }
 
 /// Runs to the end.
