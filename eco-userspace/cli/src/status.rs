@@ -102,53 +102,10 @@ fn render(status: &Status, socket: &Path, style: Style) -> String {
         page.styled(&meter.name, &meter_line(meter, style));
     }
 
-    page.section("CPU time");
-    page.line("tier", &format!("{}: {}", status.tier, status.tier_reason));
-    page.line(
-        "seen",
-        &format!("{} processes, {} threads", status.processes, status.tasks),
-    );
-    let disagreements: Vec<String> = status
-        .discrepancies
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(kind, count)| format!("{kind} {count}"))
-        .collect();
-    page.line(
-        "ledgers",
-        &if disagreements.is_empty() {
-            "agree".to_owned()
-        } else {
-            disagreements.join(", ")
-        },
-    );
-
+    usage(&mut page, status);
     page.section("Identity");
     page.line("from", &or_none(&status.identity));
-
-    page.section("Its own cost");
-    let own = &status.self_cost;
-    page.line(
-        "CPU",
-        &format!(
-            "{:.3} % of a core, {}",
-            own.cpu_percent,
-            span(own.cpu_seconds)
-        ),
-    );
-    page.line(
-        "memory",
-        &format!(
-            "{}, BPF maps {}",
-            bytes(own.resident_bytes),
-            bytes(own.bpf_map_bytes)
-        ),
-    );
-    page.line("energy", &quantity(own.energy_joules, "J"));
-    for (step, latency) in &status.latencies {
-        page.line(step, &latency_line(latency));
-    }
-    page.line("holds", &or_none(&status.capabilities));
+    own_cost(&mut page, status);
 
     page.section("State");
     let directory = &status.state.directory;
@@ -165,6 +122,53 @@ fn render(status: &Status, socket: &Path, style: Style) -> String {
     }
     page.advice(&status.advice);
     page.text
+}
+
+fn usage(page: &mut Page, status: &Status) {
+    page.section("CPU time");
+    page.line("tier", &format!("{}: {}", status.tier, status.tier_reason));
+    page.line(
+        "seen",
+        &format!("{} processes, {} threads", status.processes, status.tasks),
+    );
+    let disagreements: Vec<String> = status
+        .discrepancies
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    let agree = disagreements.is_empty();
+    page.line(
+        "ledgers",
+        &if agree {
+            "agree".to_owned()
+        } else {
+            disagreements.join(", ")
+        },
+    );
+}
+
+fn own_cost(page: &mut Page, status: &Status) {
+    let own = &status.self_cost;
+    page.section("Its own cost");
+    page.line(
+        "CPU",
+        &format!(
+            "{:.3} % of a core, {}",
+            own.cpu_percent,
+            span(own.cpu_seconds)
+        ),
+    );
+    let maps = bytes(own.bpf_map_bytes);
+    page.line(
+        "memory",
+        &format!("{}, BPF maps {maps}", bytes(own.resident_bytes)),
+    );
+    page.line("energy", &quantity(own.energy_joules, "J"));
+    for (step, latency) in &status.latencies {
+        page.line(step, &latency_line(latency));
+    }
+    page.line("holds", &or_none(&status.capabilities));
 }
 
 fn meter_line(meter: &MeterStatus, style: Style) -> String {

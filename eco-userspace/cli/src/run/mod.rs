@@ -29,9 +29,15 @@ use self::{
     signals::Signals,
     supervise::{Ended, Supervisor},
 };
-use crate::exit::{self, Failure, Outcome, warn};
+use crate::{
+    exit::{self, Failure, Outcome, warn},
+    out::printable,
+};
 
 pub(crate) use self::private::{find as agent_program, may_start as may_start_agent};
+
+/// In bytes; the agent takes no longer ones.
+const LONGEST_NAME: usize = 256;
 
 const HELP: &str = "\
 CMD keeps its stdin, stdout and stderr, gets the signals that eco gets, and eco exits with its
@@ -49,10 +55,10 @@ Example:
 
 /// Run a command and measure its energy.
 #[derive(Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, override_usage = "eco run [OPTIONS] -- <CMD>...")]
 pub(crate) struct RunArgs {
     /// A name for the job; the command's own if absent.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = job_name)]
     name: Option<String>,
 
     /// Write the result as JSON (schema eco.run/1); `-` is stdout.
@@ -168,13 +174,50 @@ fn command_name(command: &[OsString]) -> String {
         .first()
         .map(Path::new)
         .unwrap_or_else(|| Path::new(""));
-    program
+    let name = program
         .file_name()
         .unwrap_or(program.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+        .to_string_lossy();
+    let mut name = printable(&name).into_owned();
+    name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    name
+}
+
+/// A name that the agent and the labels of its metrics take.
+fn job_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(format!(
+            "give 1 to {LONGEST_NAME} bytes without control characters"
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 fn system(what: &str, error: &std::io::Error) -> Failure {
     Failure::absent(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_command_gives_a_name_that_an_agent_takes() {
+        for command in ["/usr/bin/make", "..", "", "a\nb", &"é".repeat(300)] {
+            let name = command_name(&[command.into()]);
+            assert!(
+                name.len() <= LONGEST_NAME && !name.contains('\n'),
+                "{command:?}"
+            );
+        }
+        assert_eq!(command_name(&["/usr/bin/make".into()]), "make");
+    }
+
+    #[test]
+    fn a_name_of_ones_own_must_be_sane() {
+        assert_eq!(job_name("träin 1"), Ok("träin 1".to_owned()));
+        for bad in ["", "a\tb", &"x".repeat(257)] {
+            assert!(job_name(bad).is_err(), "{bad:?}");
+        }
+    }
 }
