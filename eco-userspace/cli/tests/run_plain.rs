@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `eco run` as a plain user, against what the kernel itself says of the same work.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail the test"
+)]
 
 mod common;
 
@@ -330,6 +334,24 @@ fn a_signal_ends_the_waiting_but_not_what_is_waited_for() {
             "the leftover still lived"
         );
     }
+}
+
+#[test]
+fn an_interrupt_before_there_is_a_command_keeps_it_from_running() {
+    let mut command = eco(&["run", "--measure", "plain", "--", "echo", "ran"]);
+    // SAFETY: async-signal-safe. The signal stays pending through exec.
+    unsafe {
+        command.pre_exec(|| {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            libc::raise(libc::SIGINT);
+            Ok(())
+        });
+    }
+    let output = output(&mut command);
+    assert_eq!((status(&output), stdout(&output).as_str()), (130, ""));
 }
 
 #[test]

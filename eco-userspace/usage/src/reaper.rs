@@ -23,7 +23,7 @@ use std::{
 
 /// Accounts for everything that descends from this process.
 ///
-/// One per process: `wait4` takes any child, so nobody else may wait for children meanwhile.
+/// One per process: `wait4` takes any child, so nobody else may wait for the tree's meanwhile.
 #[derive(Debug)]
 pub struct Reaper {
     procfs: PathBuf,
@@ -125,6 +125,12 @@ impl Reaper {
     /// Sets a child apart: it and what descends from it are not counted.
     pub fn set_apart(&mut self, pid: i32) {
         self.strangers.insert(pid);
+    }
+
+    /// Forgets a child that was set apart and that somebody else has reaped: its number may come
+    /// again for a process of the tree.
+    pub fn forget(&mut self, pid: i32) {
+        self.strangers.remove(&pid);
     }
 
     /// Whether any child that was set apart has not been reaped yet. Without such a child,

@@ -94,7 +94,7 @@ impl Job {
     }
 
     /// Opens the job anew by descent, because the kernel refused its cgroup.
-    pub(crate) fn leave_cgroup(&mut self, error: &io::Error) {
+    pub(crate) fn leave_cgroup(&mut self, reaper: &mut Reaper, error: &io::Error) {
         self.notes
             .push(format!("the job has no cgroup of its own: {error}"));
         self.remove_cgroup();
@@ -110,7 +110,7 @@ impl Job {
             Err(error) => {
                 self.notes.push(error.to_string());
                 if let Some(private) = session.private {
-                    private.stop();
+                    reaper.forget(private.pid());
                 }
             }
         }
@@ -119,19 +119,29 @@ impl Job {
     /// Hears that a child that is none of the job's has ended: if it is the private agent, the
     /// run goes on without it.
     pub(crate) fn stranger_ended(&mut self, pid: i32) {
-        let is_ours = |private: &PrivateAgent| private.pid() == pid;
-        if self
-            .session
-            .as_ref()
-            .and_then(|s| s.private.as_ref())
-            .is_some_and(is_ours)
-            && let Some(private) = self.session.take().and_then(|session| session.private)
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if let Some(private) = session
+            .private
+            .as_mut()
+            .filter(|private| private.pid() == pid)
         {
+            private.set_reaped();
             let log = private.last_words();
-            private.stop();
             self.notes
                 .push(format!("the private agent ended before the job{log}"));
+            self.session = None;
         }
+    }
+
+    /// Gives the job up before its command has run.
+    pub(crate) fn abandon(mut self) {
+        if let Some(session) = self.session.take() {
+            // Whether that works or not: an agent drops a job whose processes are gone.
+            let _ = session.client.close_job(&session.id);
+        }
+        self.remove_cgroup();
     }
 
     /// Closes the job, and tells what it used.
@@ -146,11 +156,7 @@ impl Job {
                 Some(_) => MeasuredBy::PrivateAgent,
                 None => MeasuredBy::Agent,
             };
-            let closed = session.client.close_job(&session.id);
-            if let Some(private) = session.private {
-                private.stop();
-            }
-            match closed {
+            match session.client.close_job(&session.id) {
                 Ok(job) => Some((by, job)),
                 Err(error) => {
                     self.notes
@@ -217,9 +223,6 @@ impl Job {
             }
             Err(error) => {
                 self.remove_cgroup();
-                if let Some(private) = private {
-                    private.stop();
-                }
                 Err(error)
             }
         }

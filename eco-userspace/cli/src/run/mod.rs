@@ -107,13 +107,18 @@ pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
         .unwrap_or_else(|| command_name(&args.command));
     let mut job = Job::open(socket, args.measure, &name, &mut reaper, &signals)?;
     let mut meters = PlainMeters::detect();
+    // A Ctrl-C from before there was a command has not reached it, and means eco.
+    if let Some(signal) = signals.pending_end() {
+        job.abandon();
+        return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+    }
 
     let started = Started {
         at: Timestamp::now(),
         clock: Instant::now(),
     };
     meters.start();
-    let ended = match start(&args.command, &signals, &mut job) {
+    let ended = match start(&args.command, &signals, &mut reaper, &mut job) {
         Ok(pid) => Supervisor {
             main: pid,
             name: &name,
@@ -155,12 +160,17 @@ pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
 }
 
 /// Starts the command in the job's cgroup, or without it where the kernel does not want that.
-fn start(command: &[OsString], signals: &Signals, job: &mut Job) -> Result<i32, SpawnError> {
+fn start(
+    command: &[OsString],
+    signals: &Signals,
+    reaper: &mut Reaper,
+    job: &mut Job,
+) -> Result<i32, SpawnError> {
     let spawned = child::spawn(command, signals, job.cgroup_procs())?;
     match spawned {
         Spawned::Running(pid) => Ok(pid),
         Spawned::CgroupRefused(error) => {
-            job.leave_cgroup(&error);
+            job.leave_cgroup(reaper, &error);
             match child::spawn(command, signals, None)? {
                 Spawned::Running(pid) => Ok(pid),
                 Spawned::CgroupRefused(error) => Err(SpawnError::new(command, error)),

@@ -26,10 +26,12 @@ const LONGEST_SOCKET: usize = 107;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// A running agent that belongs to this process, and ends with it.
+/// A running agent that belongs to this process: dropping it ends it, waits until it has
+/// ended, and removes what it left.
 pub(crate) struct PrivateAgent {
     pid: i32,
     directory: PathBuf,
+    reaped: bool,
 }
 
 impl PrivateAgent {
@@ -50,14 +52,14 @@ impl PrivateAgent {
                 return Err(format!("{}: cannot be run: {error}", program.display()));
             }
         };
-        let agent = Self { pid, directory };
+        let mut agent = Self {
+            pid,
+            directory,
+            reaped: false,
+        };
         match agent.wait_until_ready() {
             Ok(client) => Ok((agent, client)),
-            Err(why) => {
-                let log = agent.last_words();
-                agent.stop();
-                Err(format!("the private agent {why}{log}"))
-            }
+            Err(why) => Err(format!("the private agent {why}{}", agent.last_words())),
         }
     }
 
@@ -66,17 +68,9 @@ impl PrivateAgent {
         self.pid
     }
 
-    /// Ends it and removes what it left.
-    pub(crate) fn stop(self) {
-        signals::send(self.pid, libc::SIGTERM);
-        let deadline = Instant::now() + STOP_WITHIN;
-        while !has_ended(self.pid) {
-            if Instant::now() > deadline {
-                signals::send(self.pid, libc::SIGKILL);
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        let _ = fs::remove_dir_all(&self.directory);
+    /// Takes note that somebody else has reaped it.
+    pub(crate) fn set_reaped(&mut self) {
+        self.reaped = true;
     }
 
     /// The end of its log, for a message about its failure.
@@ -93,14 +87,25 @@ impl PrivateAgent {
         }
     }
 
-    fn wait_until_ready(&self) -> Result<Client, String> {
+    /// Whether it has ended; reaps it then.
+    fn has_ended(&mut self) -> bool {
+        if !self.reaped {
+            let mut status = 0;
+            // SAFETY: the status is a live local.
+            let reaped = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+            self.reaped = reaped != 0;
+        }
+        self.reaped
+    }
+
+    fn wait_until_ready(&mut self) -> Result<Client, String> {
         let client = Client::new(&self.directory.join("agent.sock")).map_err(|f| f.message)?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             if let Ok(true) = client.ready() {
                 return Ok(client);
             }
-            if has_ended(self.pid) {
+            if self.has_ended() {
                 return Err("ended at once".to_owned());
             }
             if Instant::now() > deadline {
@@ -108,6 +113,22 @@ impl PrivateAgent {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl Drop for PrivateAgent {
+    fn drop(&mut self) {
+        if !self.reaped {
+            signals::send(self.pid, libc::SIGTERM);
+        }
+        let deadline = Instant::now() + STOP_WITHIN;
+        while !self.has_ended() {
+            if Instant::now() > deadline {
+                signals::send(self.pid, libc::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -183,13 +204,6 @@ fn temporary_directory() -> io::Result<PathBuf> {
     }
     template.pop();
     Ok(PathBuf::from(OsStr::from_bytes(&template)))
-}
-
-/// Whether a child has ended; reaps it then. One that somebody else reaped has ended too.
-fn has_ended(pid: i32) -> bool {
-    let mut status = 0;
-    // SAFETY: the status is a live local.
-    unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) != 0 }
 }
 
 #[cfg(test)]

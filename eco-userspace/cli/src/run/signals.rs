@@ -84,6 +84,16 @@ impl Signals {
         Some(Signal { number, sender })
     }
 
+    /// A signal that asks to end something and has come already; drops the others before it.
+    pub(crate) fn pending_end(&self) -> Option<libc::c_int> {
+        while let Some(signal) = self.wait(Duration::ZERO) {
+            if signal.asks_to_end() {
+                return Some(signal.number);
+            }
+        }
+        None
+    }
+
     /// The signal mask that eco was started with, for a child to restore.
     pub(crate) fn before(&self) -> libc::sigset_t {
         self.before
