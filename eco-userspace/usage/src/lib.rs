@@ -88,12 +88,10 @@ fn is_procfs(path: &Path) -> bool {
     };
     let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: a valid C string, and room for the answer.
-    let asked = unsafe { libc::statfs(text.as_ptr(), info.as_mut_ptr()) };
-    // SAFETY: filled in by the kernel when it says 0.
-    #[expect(
-        clippy::unnecessary_cast,
-        reason = "the field's type differs between libcs"
-    )]
-    let is = asked == 0 && unsafe { info.assume_init() }.f_type as i64 == PROC_SUPER_MAGIC;
-    is
+    if unsafe { libc::statfs(text.as_ptr(), info.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: filled in by the kernel, which said so.
+    let kind = unsafe { info.assume_init() }.f_type;
+    kind == PROC_SUPER_MAGIC
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ledger on the running kernel: what it charges against what the kernel itself counted.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic names the line that failed")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so on its output")]
+
 use std::{
     collections::HashMap,
     fs,

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The tick: read who used the CPU, read the meters, book every joule.
+//!
+//! One thread owns all of this. Nothing is locked; outlets ask between two ticks.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use eco_attribution::Interval;
+use eco_identity::Users;
+use eco_meter::{Domain, Finding, Load};
+use eco_usage::{Charge, Frame, Process, ProcessKey, Slot, Usage};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    accounts::{AccountId, Row, Sum},
+    books::{Books, Payer, Use},
+    config::Config,
+    homes::{Homes, World},
+    jobs::Jobs,
+    latency::Latencies,
+    meters::{self, MeterSlot},
+    saved::Store,
+    scrapers::{Moment, Scrapers},
+    series::ProcessName,
+    window::Recent,
+};
+
+/// How long a process's power of late counts for its rank.
+const RANK_MEMORY: Duration = Duration::from_secs(30);
+
+/// A process takes another's place in the top only with this many times its power: so that two
+/// alike do not take turns, each turn starting a series anew.
+const RANK_LEAD: f32 = 2.0;
+
+/// Names of users and the list of meters are looked at again after this many ticks.
+const HOUSEKEEPING_TICKS: u64 = 60;
+
+/// Everything that a tick touches.
+pub struct Core {
+    /// How the agent was asked to run.
+    pub config: Config,
+    /// The node's name.
+    pub node: String,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Who used the CPU.
+    pub usage: Usage,
+    /// Why this tier.
+    pub tier_reason: String,
+    /// The last sample.
+    pub frame: Frame,
+    /// The meters, in the order of every row.
+    pub meters: Vec<MeterSlot>,
+    /// Their domains, in the same order.
+    pub domains: Vec<Domain>,
+    /// What the search for meters noticed.
+    pub findings: Vec<Finding>,
+    /// The books.
+    pub books: Books,
+    /// Which views a use belongs to.
+    pub homes: Homes,
+    /// Open jobs.
+    pub jobs: Jobs,
+    /// Who scrapes.
+    pub scrapers: Scrapers,
+    /// How long the agent's own steps take.
+    pub latencies: Latencies,
+    /// Where counters are kept.
+    pub store: Store,
+    /// When this agent started.
+    pub started: Instant,
+    /// Ticks done.
+    pub ticks: u64,
+    /// Ticks in which the living could not be read.
+    pub failed_scans: u64,
+    /// The last minute, for means over a window.
+    pub recent: Recent,
+    /// All energy of this agent and those before it, in µJ by meter.
+    pub own_energy: Row,
+    /// The part of it that is from those before, in µJ by meter.
+    pub(crate) own_base: Row,
+    /// Bookings of each slot's process.
+    pub processes: Vec<Option<AccountId>>,
+    /// The slot of each process's account.
+    pub slots: FxHashMap<AccountId, Slot>,
+    /// Series of an earlier agent that wait for their process to be seen again.
+    pub(crate) orphans: FxHashMap<ProcessKey, ProcessName>,
+    uses: Vec<Use>,
+    /// `node` and `idle` of each meter as they were before the tick.
+    before: Vec<(u64, u64)>,
+    last_at: Option<Instant>,
+    boot_unix_ns: u64,
+}
+
+impl Core {
+    /// Opens the sources, finds the meters and goes on from the counters of an earlier agent.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let opened = eco_usage::open(config.usage_wanted(), config.procfs.clone());
+        tracing::info!(
+            tier = opened.usage.tier().label(),
+            reason = opened.reason,
+            "cpu time is counted"
+        );
+        let cpus = cpus_online();
+        let bank = meters::discover(&config.sysfs, &config.procfs, &config.model, cpus);
+        let books = Books::new(config.idle_policy, config.top);
+        let mut core = Self {
+            node: config.node_name(),
+            cpus,
+            usage: opened.usage,
+            tier_reason: opened.reason,
+            frame: Frame::default(),
+            meters: bank.slots,
+            domains: Vec::new(),
+            findings: bank.findings,
+            books,
+            homes: Homes::new(Users::open(&PathBuf::from("/etc/passwd"))),
+            jobs: Jobs::default(),
+            scrapers: Scrapers::default(),
+            latencies: Latencies::default(),
+            store: Store::open(config.state.as_deref()),
+            started: Instant::now(),
+            ticks: 0,
+            failed_scans: 0,
+            recent: Recent::default(),
+            own_energy: Row::new(),
+            own_base: Row::new(),
+            processes: Vec::new(),
+            slots: FxHashMap::default(),
+            orphans: FxHashMap::default(),
+            uses: Vec::new(),
+            before: Vec::new(),
+            last_at: None,
+            boot_unix_ns: boot_unix_ns(),
+            config,
+        };
+        core.resume();
+        core
+    }
+
+    /// Time since this agent started.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    /// One tick.
+    pub fn tick(&mut self) {
+        let begun = Instant::now();
+        let span = self
+            .last_at
+            .map_or(Duration::ZERO, |last| begun.duration_since(last));
+        self.last_at = Some(begun);
+        self.ticks += 1;
+        let partial = match self.usage.sample(&mut self.frame) {
+            Ok(()) => false,
+            Err(why) => {
+                self.failed_scans += 1;
+                tracing::warn!(error = %why, "tasks not read in this tick");
+                true
+            }
+        };
+        let keep = (-span.as_secs_f32() / RANK_MEMORY.as_secs_f32()).exp();
+        self.books.begin_tick(keep);
+        self.welcome();
+        self.resolve();
+        let uses = std::mem::take(&mut self.uses);
+        self.before.clear();
+        self.before.extend(
+            self.books
+                .node
+                .iter()
+                .zip(&self.books.idle)
+                .map(|(n, i)| (*n, *i)),
+        );
+        self.books.book_cpu(&uses);
+        self.read_meters(&uses, partial);
+        self.remember(span, uses.iter().map(|used| used.ns).sum());
+        self.uses = uses;
+        self.book_own();
+        self.bury();
+        self.move_series();
+        if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
+            self.homes.refresh_users();
+        }
+        let saving = Instant::now();
+        self.save();
+        self.latencies.save.record(saving.elapsed());
+        self.latencies.tick.record(begun.elapsed());
+    }
+
+    /// Opens accounts for those who were born.
+    fn welcome(&mut self) {
+        let born = std::mem::take(&mut self.frame.born);
+        self.processes.resize(self.usage.capacity(), None);
+        for &slot in &born {
+            self.jobs.born(slot, &self.usage);
+            let Some(process) = self.usage.process(slot) else {
+                continue;
+            };
+            if process.kernel {
+                continue;
+            }
+            let account = self.books.accounts.open();
+            if let Some(name) = self.orphans.remove(&process.key) {
+                self.books.board.adopt(&name, account);
+            }
+            self.processes[slot.index()] = Some(account);
+            self.slots.insert(account, slot);
+            self.join_job_by_cgroup(slot);
+        }
+        self.frame.born = born;
+        if self.ticks == 1 {
+            // Whoever an earlier agent showed and who is not here any more has left.
+            self.orphans.clear();
+            self.books.board.leave_orphans(self.started.elapsed());
+        }
+    }
+
+    fn join_job_by_cgroup(&mut self, slot: Slot) {
+        let cgroup = self
+            .usage
+            .process(slot)
+            .and_then(|p| self.usage.cgroup(p.cgroup));
+        let Some(paths) = cgroup.and_then(|c| c.paths.as_ref()) else {
+            return;
+        };
+        let holders: Vec<AccountId> = self
+            .jobs
+            .iter()
+            .filter(|j| j.holds(&paths.unified))
+            .map(|j| j.account)
+            .collect();
+        for account in holders {
+            self.jobs.count(account, 1);
+        }
+    }
+
+    /// Works out who answers for each charge.
+    fn resolve(&mut self) {
+        let mut uses = std::mem::take(&mut self.uses);
+        uses.clear();
+        let now = self.now();
+        for at in 0..self.frame.charges.len() {
+            let charge = self.frame.charges[at];
+            let (payer, uid) = self.payer(&charge);
+            let by_descent = charge
+                .owner
+                .and_then(|slot| self.jobs.of_slot(slot, &self.usage, charge.own));
+            let mut world = World {
+                usage: &self.usage,
+                jobs: &self.jobs,
+                books: &mut self.books,
+                now,
+            };
+            let views = self.homes.views(charge.cgroup, uid, by_descent, &mut world);
+            if charge.processes > 0 {
+                for view in views.iter().flatten() {
+                    self.jobs.count(*view, charge.processes);
+                }
+            }
+            let eligible = matches!(payer, Payer::Process(_));
+            uses.push(Use {
+                payer,
+                views,
+                ns: charge.ns,
+                eligible,
+            });
+        }
+        if self.config.idle_policy == eco_attribution::IdlePolicy::Equal {
+            self.add_resting(&mut uses);
+        }
+        self.uses = uses;
+    }
+
+    /// Who pays for a charge, and whose user it is.
+    fn payer(&self, charge: &Charge) -> (Payer, Option<u32>) {
+        let Some((slot, process)) = charge
+            .owner
+            .and_then(|slot| Some((slot, self.usage.process(slot)?)))
+        else {
+            return (Payer::Nobody, None);
+        };
+        if process.kernel {
+            // What kernel threads start is the kernel's too, short-lived helpers included.
+            return (Payer::Kernel, None);
+        }
+        let account = self.processes.get(slot.index()).copied().flatten();
+        // Children that ended unseen are their parent's doing, unless they live elsewhere or
+        // were merely handed to init.
+        let answers = charge.own || (process.key.pid != 1 && process.cgroup == charge.cgroup);
+        match account.filter(|_| answers) {
+            Some(account) => (Payer::Process(account), Some(process.uid)),
+            None => (Payer::Nobody, (!charge.own).then_some(process.uid)),
+        }
+    }
+
+    /// Where idle is shared equally, those who rest pay too.
+    fn add_resting(&mut self, uses: &mut Vec<Use>) {
+        let busy: rustc_hash::FxHashSet<Payer> = uses.iter().map(|used| used.payer).collect();
+        let now = self.now();
+        let resting: Vec<(Slot, AccountId)> = self
+            .slots
+            .iter()
+            .map(|(account, slot)| (*slot, *account))
+            .filter(|(_, account)| !busy.contains(&Payer::Process(*account)))
+            .collect();
+        for (slot, account) in resting {
+            let Some(process) = self.usage.process(slot) else {
+                continue;
+            };
+            let (cgroup, uid) = (process.cgroup, process.uid);
+            let by_descent = self.jobs.of_slot(slot, &self.usage, true);
+            let mut world = World {
+                usage: &self.usage,
+                jobs: &self.jobs,
+                books: &mut self.books,
+                now,
+            };
+            let views = self.homes.views(cgroup, Some(uid), by_descent, &mut world);
+            uses.push(Use {
+                payer: Payer::Process(account),
+                views,
+                ns: 0,
+                eligible: true,
+            });
+        }
+    }
+
+    fn read_meters(&mut self, uses: &[Use], partial: bool) {
+        let load = Load {
+            busy_ns: self.frame.busy_ns,
+            cpus: self.cpus,
+        };
+        for (at, slot) in self.meters.iter_mut().enumerate() {
+            if !slot.is_present() {
+                continue;
+            }
+            let begun = Instant::now();
+            let counted = slot.read(&load);
+            self.latencies.meter.record(begun.elapsed());
+            let Some(counted) = counted else {
+                slot.carry(uses);
+                continue;
+            };
+            let mut all = std::mem::take(&mut slot.carried);
+            all.extend_from_slice(uses);
+            let busy_ns: u64 = all.iter().map(|used| used.ns).sum();
+            if !partial && !counted.gap && !counted.span.is_zero() {
+                let busy_cpus = busy_ns as f64 / counted.span.as_nanos() as f64;
+                slot.baseline.observe(slot.watts, busy_cpus, counted.span);
+            }
+            let interval = Interval {
+                energy: counted.energy,
+                span: counted.span,
+                idle_power: slot.idle_power().map(|idle| idle.watts),
+            };
+            self.books.book_energy(at, &interval, &all, partial);
+            all.clear();
+            slot.carried = all;
+        }
+    }
+
+    /// Keeps the tick for means over a window.
+    fn remember(&mut self, span: Duration, busy_ns: u64) {
+        let books = &self.books;
+        let node = books
+            .node
+            .iter()
+            .zip(&self.before)
+            .map(|(now, before)| now - before.0);
+        let idle = books
+            .idle
+            .iter()
+            .zip(&self.before)
+            .map(|(now, before)| now - before.1);
+        self.recent
+            .record(span, busy_ns, &books.accounts, node, idle);
+    }
+
+    /// The agent's own share is kept apart too.
+    fn book_own(&mut self) {
+        let Some(account) = self.own_account() else {
+            return;
+        };
+        let Some(own) = self.books.accounts.get(account) else {
+            return;
+        };
+        let before = self.own_energy.len();
+        self.own_energy.resize(own.energy.len().max(before), 0);
+        let base = &self.own_base;
+        for (at, cell) in self.own_energy.iter_mut().enumerate() {
+            let earlier = base.get(at).copied().unwrap_or(0);
+            *cell = earlier + own.energy.get(at).copied().unwrap_or(0);
+        }
+    }
+
+    /// The agent's own account.
+    #[must_use]
+    pub fn own_account(&self) -> Option<AccountId> {
+        let me = std::process::id();
+        let (slot, _) = self.usage.processes().find(|(_, p)| p.key.pid == me)?;
+        self.processes.get(slot.index()).copied().flatten()
+    }
+
+    /// Closes the accounts of those who are no more.
+    fn bury(&mut self) {
+        let now = self.now();
+        for at in 0..self.frame.gone.len() {
+            let slot = self.frame.gone[at];
+            self.jobs.died(slot);
+            let Some(account) = self.processes.get_mut(slot.index()).and_then(Option::take) else {
+                continue;
+            };
+            self.books.board.leave(account, now);
+            self.books.accounts.close(account);
+            self.slots.remove(&account);
+        }
+        for at in 0..self.frame.cgroups_gone.len() {
+            self.homes
+                .forget(self.frame.cgroups_gone[at], &mut self.books, now);
+        }
+    }
+
+    /// Lets series come and go.
+    fn move_series(&mut self) {
+        let now = self.now();
+        self.rename();
+        let departed = &mut self.books.departed;
+        self.books.board.advance(&self.scrapers, now, |row| {
+            for (sum, uj) in departed.iter_mut().zip(row) {
+                *sum += uj;
+            }
+        });
+        let accounts = &mut self.books.accounts;
+        let (homes, jobs, job_idle) = (&self.homes, &self.jobs, &mut self.books.job_idle);
+        self.books.views.advance(
+            &self.scrapers,
+            now,
+            |view| homes.is_alive(view, jobs),
+            |view| {
+                accounts.close(view.account);
+                job_idle.remove(&view.account);
+            },
+        );
+        self.promote(now);
+    }
+
+    /// A process that goes by another name now (exec) is shown anew under it.
+    fn rename(&mut self) {
+        let now = self.now();
+        let mut renamed = Vec::new();
+        for series in self.books.board.iter() {
+            let Some(account) = series.account else {
+                continue;
+            };
+            let comm = self
+                .slots
+                .get(&account)
+                .and_then(|slot| self.usage.process(*slot));
+            if comm.is_some_and(|process| process.comm.text() != series.name.comm) {
+                renamed.push(account);
+            }
+        }
+        for account in renamed {
+            self.books.board.leave(account, now);
+        }
+    }
+
+    fn promote(&mut self, now: Moment) {
+        let accounts = &self.books.accounts;
+        let mut candidates: Vec<(f32, AccountId)> = accounts
+            .touched()
+            .iter()
+            .filter(|account| self.slots.contains_key(account))
+            .filter(|account| self.books.board.of(**account).is_none())
+            .filter_map(|account| Some((accounts.get(*account)?.score, *account)))
+            .filter(|(score, _)| *score > 0.0)
+            .collect();
+        candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (score, account) in candidates {
+            if !self.books.board.has_room() {
+                let weakest = self.books.board.weakest(&self.books.accounts);
+                let Some((least, loser)) = weakest else { break };
+                if score <= RANK_LEAD * least {
+                    break;
+                }
+                self.books.board.leave(loser, now);
+                if !self.books.board.has_room() {
+                    break;
+                }
+            }
+            if let Some(name) = self.name_of(account) {
+                let meters = self.meters.len();
+                self.books.board.announce(name, account, meters, now);
+            }
+        }
+    }
+
+    fn name_of(&self, account: AccountId) -> Option<ProcessName> {
+        let process = self.usage.process(*self.slots.get(&account)?)?;
+        Some(ProcessName {
+            comm: process.comm.text().into_owned(),
+            pid: process.key.pid,
+            start_ns: process.key.start_ns,
+            start_unix: self.start_unix(process),
+        })
+    }
+
+    /// When a process started, in seconds of Unix time.
+    #[must_use]
+    pub fn start_unix(&self, process: &Process) -> u64 {
+        (self.boot_unix_ns + process.key.start_ns) / 1_000_000_000
+    }
+
+    /// Sizes every row to the meters.
+    pub(crate) fn size_rows(&mut self) {
+        self.domains = self
+            .meters
+            .iter()
+            .map(|slot| slot.descriptor.domain)
+            .collect();
+        let present: Vec<Domain> = self
+            .meters
+            .iter()
+            .filter(|slot| slot.is_present())
+            .map(|slot| slot.descriptor.domain)
+            .collect();
+        let sum = if present.is_empty() {
+            Sum::of(&self.domains)
+        } else {
+            self.sum_of(&present)
+        };
+        self.books.set_meters(self.meters.len(), sum);
+        self.own_energy.resize(self.meters.len(), 0);
+    }
+
+    /// Chosen by the meters that are there; one that is gone counts if its domain does.
+    fn sum_of(&self, present: &[Domain]) -> Sum {
+        let chosen = Sum::of(present);
+        let counted: Vec<Domain> = present
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| chosen.counts(*at))
+            .map(|(_, domain)| *domain)
+            .collect();
+        Sum::only(&self.domains, &counted)
+    }
+}
+
+/// When the machine was booted, in ns of Unix time.
+fn boot_unix_ns() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    (now.as_nanos() as u64).saturating_sub(eco_usage::clock::boottime_ns())
+}
+
+fn cpus_online() -> u32 {
+    // SAFETY: takes a constant and returns a number.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    u32::try_from(online).unwrap_or(1).max(1)
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The HTTP API, on the agent's Unix socket and, if asked for, on TCP.
+
+use std::{net::SocketAddr, time::Instant};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Path, Query, Request, State, connect_info::Connected},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+    serve::IncomingStream,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::{
+    accounts::Kind,
+    api::{Job, JobRequest, Problem},
+    core::Core,
+    exposition::Dialect,
+    jobs::JobError,
+    metrics,
+    query::{self, Caller, UnitsRequest},
+    service::{Handle, Stopping},
+    stream, work,
+};
+
+/// The description of this API.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A process of this machine, by its credentials; `None` where the kernel does not say.
+    Local {
+        /// Its user.
+        uid: Option<u32>,
+        /// Its id, in the agent's own namespace.
+        pid: Option<u32>,
+    },
+    /// Somewhere on the network. May read, as the operator chose to listen; may change nothing.
+    Remote(SocketAddr),
+}
+
+impl Peer {
+    /// What the peer may see.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        // SAFETY: takes nothing, cannot fail.
+        let own = unsafe { libc::geteuid() };
+        match self {
+            Self::Remote(_) | Self::Local { uid: Some(0), .. } => Caller::Administrator,
+            Self::Local { uid: Some(uid), .. } if *uid == own => Caller::Administrator,
+            Self::Local { uid: Some(uid), .. } => Caller::User(*uid),
+            Self::Local { uid: None, .. } => Caller::User(u32::MAX),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Remote(address) => address.ip().to_string(),
+            Self::Local { uid, .. } => format!("uid {uid:?}"),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        let pid = credentials
+            .and_then(|c| c.pid())
+            .and_then(|pid| u32::try_from(pid).ok());
+        Self::Local {
+            uid: credentials.map(|c| c.uid()),
+            pid,
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self::Remote(*stream.remote_addr())
+    }
+}
+
+/// All routes.
+pub fn router(core: Handle) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route(
+            "/openapi.json",
+            get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }),
+        )
+        .route("/v1/status", get(status))
+        .route("/v1/units", get(units))
+        .route("/v1/stream", get(stream::units))
+        .route("/v1/jobs", post(open_job).get(list_jobs))
+        .route("/v1/jobs/{id}", delete(close_job).get(show_job))
+        .route("/v1/jobs/{manager}/{id}", get(show_managed_job))
+        .fallback(|| async { ApiError::NotFound("there is no such path".into()) })
+        .method_not_allowed_fallback(|| async { ApiError::Method })
+        .layer(middleware::from_fn(own_problems))
+        .with_state(core)
+}
+
+/// What went wrong, for the one who asked.
+#[derive(Debug)]
+pub enum ApiError {
+    /// The question makes no sense.
+    Bad(String),
+    /// Not allowed.
+    Forbidden(String),
+    /// Not there.
+    NotFound(String),
+    /// Not that way.
+    Method,
+    /// The agent is going.
+    Stopping,
+}
+
+impl From<Stopping> for ApiError {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        let said = error.to_string();
+        match error {
+            JobError::NotYours(_) | JobError::TooMany => Self::Forbidden(said),
+            JobError::NoJob(_) => Self::NotFound(said),
+            _ => Self::Bad(said),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, detail) = match self {
+            Self::Bad(detail) => (StatusCode::BAD_REQUEST, detail),
+            Self::Forbidden(detail) => (StatusCode::FORBIDDEN, detail),
+            Self::NotFound(detail) => (StatusCode::NOT_FOUND, detail),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not take that method; /openapi.json lists what it takes".into(),
+            ),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Stopping.to_string()),
+        };
+        problem(status, detail)
+    }
+}
+
+fn problem(status: StatusCode, detail: String) -> Response {
+    let body = Problem {
+        kind: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or_default().into(),
+        status: status.as_u16(),
+        detail,
+    };
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        Json(body).into_response().into_body(),
+    )
+        .into_response()
+}
+
+/// Errors of the framework's own (a body that is no JSON, a query that does not parse) are
+/// problem documents too.
+async fn own_problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let content = response.headers().get(header::CONTENT_TYPE);
+    let plain = content.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !plain {
+        return response;
+    }
+    let body = axum::body::to_bytes(response.into_body(), 4096)
+        .await
+        .unwrap_or_default();
+    problem(status, String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn ready(State(core): State<Handle>) -> Result<&'static str, ApiError> {
+    core.ask(|_| "ready\n").await.map_err(Into::into)
+}
+
+async fn metrics_text(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    if peer.caller() != Caller::Administrator {
+        return Err(ApiError::Forbidden(
+            "metrics show every user's processes; ask /v1/units for your own".into(),
+        ));
+    }
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    };
+    let dialect = Dialect::accepted(text(header::ACCEPT));
+    let scraper = format!("{} {}", peer.name(), text(header::USER_AGENT));
+    let body = core
+        .ask(move |core| {
+            let begun = Instant::now();
+            let mut out = String::with_capacity(32 * 1024);
+            metrics::render(core, dialect, &mut out);
+            let now = core.now();
+            core.scrapers.scraped(&scraper, now);
+            core.latencies.scrape.record(begun.elapsed());
+            out
+        })
+        .await?;
+    Ok(([(header::CONTENT_TYPE, dialect.content_type())], body).into_response())
+}
+
+async fn status(State(core): State<Handle>) -> Result<Response, ApiError> {
+    Ok(Json(core.ask(query::status).await?).into_response())
+}
+
+/// The query of `/v1/units` and `/v1/stream`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitsQuery {
+    kind: Option<String>,
+    top: Option<usize>,
+    window: Option<String>,
+}
+
+impl UnitsQuery {
+    /// Makes sense of it.
+    ///
+    /// # Errors
+    /// When the kind or the window is none.
+    pub fn request(&self) -> Result<UnitsRequest, ApiError> {
+        let kind = match self.kind.as_deref().filter(|kind| !kind.is_empty()) {
+            None => None,
+            Some(label) => Some(Kind::from_label(label).ok_or_else(|| {
+                let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.label()).collect();
+                ApiError::Bad(format!(
+                    "no kind {label:?}; it is one of {}",
+                    known.join(", ")
+                ))
+            })?),
+        };
+        let window = match self.window.as_deref().filter(|window| !window.is_empty()) {
+            None => None,
+            Some(text) => {
+                let parsed = crate::config::parse_duration(text).filter(|w| !w.is_zero());
+                Some(parsed.ok_or_else(|| {
+                    ApiError::Bad(format!("window {text:?} is no time; write 10s or 1m"))
+                })?)
+            }
+        };
+        Ok(UnitsRequest {
+            kind,
+            top: self.top,
+            window,
+        })
+    }
+}
+
+async fn units(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(asked): Query<UnitsQuery>,
+) -> Result<Response, ApiError> {
+    let request = asked.request()?;
+    let caller = peer.caller();
+    let units = core
+        .ask(move |core| query::units(core, &request, caller))
+        .await?;
+    Ok(Json(units).into_response())
+}
+
+async fn open_job(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: axum::body::Bytes,
+) -> Result<Response, ApiError> {
+    let (uid, pid) = local(&peer)?;
+    let request: JobRequest = parse(&body)?;
+    let job = core
+        .ask(move |core| work::open(core, &request, uid, pid))
+        .await??;
+    Ok((StatusCode::CREATED, Json(job)).into_response())
+}
+
+async fn close_job(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
+    local(&peer)?;
+    let caller = peer.caller();
+    Ok(Json(
+        core.ask(move |core| work::close(core, &id, caller))
+            .await??,
+    ))
+}
+
+async fn show_job(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
+    let caller = peer.caller();
+    Ok(Json(
+        core.ask(move |core| work::show(core, &id, caller))
+            .await??,
+    ))
+}
+
+async fn show_managed_job(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path((manager, id)): Path<(String, String)>,
+) -> Result<Json<Job>, ApiError> {
+    if manager != "eco" {
+        return Err(ApiError::NotFound(format!(
+            "this agent knows no jobs of {manager}; it knows its own, under eco"
+        )));
+    }
+    let caller = peer.caller();
+    Ok(Json(
+        core.ask(move |core| work::show(core, &id, caller))
+            .await??,
+    ))
+}
+
+async fn list_jobs(
+    State(core): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<Job>>, ApiError> {
+    let caller = peer.caller();
+    let list = move |core: &mut Core| {
+        let open = core.jobs.iter().filter(|job| query::owns(job, caller));
+        open.map(|job| query::job(core, job, None)).collect()
+    };
+    Ok(Json(core.ask(list).await?))
+}
+
+/// Who changes something must be known by the kernel.
+fn local(peer: &Peer) -> Result<(u32, Option<u32>), ApiError> {
+    match peer {
+        Peer::Local {
+            uid: Some(uid),
+            pid,
+        } => Ok((*uid, *pid)),
+        _ => Err(ApiError::Forbidden(
+            "jobs are opened and closed on the agent's Unix socket, where it knows who asks".into(),
+        )),
+    }
+}
+
+fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|why| ApiError::Bad(format!("the body is no job: {why}")))
+}

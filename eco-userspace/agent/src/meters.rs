@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The agent's meters: each with what it counted so far, its idle baseline, and the use that
+//! waits for it to move.
+
+use std::time::Duration;
+
+use eco_attribution::{Baseline, Basis};
+use eco_meter::{Descriptor, Finding, Load, Meter, Microjoules, Quality, Watts, Window};
+
+use crate::books::Use;
+
+/// Use that waits for a meter that stands still is kept up to so many entries; what comes after
+/// goes unpaid, and the later joules to those who are kept.
+const MOST_CARRIED: usize = 50_000;
+
+/// One meter and what the agent knows of it.
+pub struct MeterSlot {
+    /// What it measures.
+    pub descriptor: Descriptor,
+    /// The meter; `None` for one that an earlier agent had and this machine no longer shows.
+    meter: Option<Box<dyn Meter>>,
+    last: Option<(Microjoules, Window)>,
+    /// Learns what idle costs.
+    pub baseline: Baseline,
+    /// Who used the machine since the meter last moved.
+    pub carried: Vec<Use>,
+    /// Of the last read.
+    pub quality: String,
+    /// Reads in a row that did not move.
+    pub still: u32,
+    /// Mean power over the last interval.
+    pub watts: Watts,
+    failed: bool,
+}
+
+/// What a meter counted since it last moved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counted {
+    /// How much.
+    pub energy: Microjoules,
+    /// In what time.
+    pub span: Duration,
+    /// Whether some of the time was lost to failed reads.
+    pub gap: bool,
+}
+
+/// How the idle power of a meter is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IdlePower {
+    /// How much.
+    pub watts: Watts,
+    /// `model`, `learned` or `prior`.
+    pub basis: &'static str,
+}
+
+impl MeterSlot {
+    /// A meter that is there.
+    #[must_use]
+    pub fn new(meter: Box<dyn Meter>, cpus: u32) -> Self {
+        Self::build(meter.descriptor().clone(), Some(meter), cpus)
+    }
+
+    /// A meter of which only the counters of an earlier agent are left.
+    #[must_use]
+    pub fn absent(descriptor: Descriptor, cpus: u32) -> Self {
+        Self::build(descriptor, None, cpus)
+    }
+
+    fn build(descriptor: Descriptor, meter: Option<Box<dyn Meter>>, cpus: u32) -> Self {
+        let quality = if meter.is_some() {
+            "not read yet"
+        } else {
+            "gone"
+        };
+        Self {
+            descriptor,
+            meter,
+            last: None,
+            baseline: Baseline::new(cpus),
+            carried: Vec::new(),
+            quality: quality.into(),
+            still: 0,
+            watts: Watts(0.0),
+            failed: false,
+        }
+    }
+
+    /// Whether there is a meter to read.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.meter.is_some()
+    }
+
+    /// Reads it. `None`: it did not move, failed, or this is the first read.
+    pub fn read(&mut self, load: &Load) -> Option<Counted> {
+        let meter = self.meter.as_mut()?;
+        let reading = match meter.read(load) {
+            Ok(reading) => reading,
+            Err(why) => {
+                if !self.failed {
+                    tracing::warn!(meter = self.descriptor.name, error = %why, "meter not read");
+                }
+                self.failed = true;
+                self.set_quality_text(|| why.to_string());
+                return None;
+            }
+        };
+        if std::mem::take(&mut self.failed) {
+            tracing::info!(meter = self.descriptor.name, "meter read again");
+        }
+        self.note_quality(reading.quality);
+        let Some((total, window)) = self.last else {
+            self.last = Some((reading.total, reading.window));
+            return None;
+        };
+        if matches!(reading.quality, Quality::Still(_)) {
+            return None;
+        }
+        self.last = Some((reading.total, reading.window));
+        let span = reading
+            .window
+            .middle_ns()
+            .saturating_sub(window.middle_ns());
+        let span = Duration::from_nanos(span);
+        let energy = reading.total.since(total);
+        self.watts = energy.over(span).unwrap_or_default();
+        Some(Counted {
+            energy,
+            span,
+            gap: reading.quality == Quality::Reset,
+        })
+    }
+
+    /// Keeps `uses` for when the meter moves again.
+    pub fn carry(&mut self, uses: &[Use]) {
+        let room = MOST_CARRIED.saturating_sub(self.carried.len());
+        self.carried
+            .extend_from_slice(&uses[..uses.len().min(room)]);
+    }
+
+    /// What idle costs here.
+    #[must_use]
+    pub fn idle_power(&self) -> Option<IdlePower> {
+        if let Some(watts) = self.meter.as_ref().and_then(|meter| meter.known_idle()) {
+            return Some(IdlePower {
+                watts,
+                basis: "model",
+            });
+        }
+        let idle = self.baseline.idle()?;
+        let basis = match idle.basis {
+            Basis::Prior => "prior",
+            Basis::Learned => "learned",
+        };
+        Some(IdlePower {
+            watts: idle.watts,
+            basis,
+        })
+    }
+
+    /// Where its raw counter stands, for the next agent.
+    #[must_use]
+    pub fn position(&self) -> Option<eco_meter::Position> {
+        self.meter.as_ref()?.position()
+    }
+
+    /// What it counted since an earlier agent stood at `earlier`.
+    #[must_use]
+    pub fn counted_since(&self, earlier: &eco_meter::Position) -> Option<Microjoules> {
+        self.meter.as_ref()?.counted_since(earlier)
+    }
+
+    fn note_quality(&mut self, quality: Quality) {
+        let still = if let Quality::Still(reads) = quality {
+            reads
+        } else {
+            0
+        };
+        // One read between two updates of the counter is nothing to remark on.
+        if still == 2 {
+            tracing::warn!(meter = self.descriptor.name, "meter stands still");
+        }
+        self.still = still;
+        match quality {
+            Quality::Measured => self.set_quality("measured"),
+            Quality::Estimated => self.set_quality("estimated"),
+            Quality::Reset => self.set_quality("reset"),
+            Quality::Still(_) => self.set_quality("still"),
+        }
+    }
+
+    fn set_quality(&mut self, text: &str) {
+        if self.quality != text {
+            text.clone_into(&mut self.quality);
+        }
+    }
+
+    fn set_quality_text(&mut self, text: impl FnOnce() -> String) {
+        self.quality = text();
+    }
+}
+
+/// What a search for meters brought.
+#[derive(Default)]
+pub struct Bank {
+    /// The meters.
+    pub slots: Vec<MeterSlot>,
+    /// What it noticed on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// Finds all meters under `sysfs`; where there is none, the model stands in.
+#[must_use]
+pub fn discover(
+    sysfs: &std::path::Path,
+    procfs: &std::path::Path,
+    model: &eco_meter::model::ModelConfig,
+    cpus: u32,
+) -> Bank {
+    let found = eco_meter::powercap::discover(sysfs);
+    let mut bank = Bank {
+        slots: Vec::new(),
+        findings: found.findings,
+    };
+    bank.slots.extend(
+        found
+            .meters
+            .into_iter()
+            .map(|meter| MeterSlot::new(meter, cpus)),
+    );
+    if bank.slots.is_empty() {
+        match eco_meter::model::ModelMeter::detect(procfs, sysfs, model) {
+            Ok(meter) => {
+                bank.findings.extend_from_slice(meter.findings());
+                bank.slots.push(MeterSlot::new(Box::new(meter), cpus));
+            }
+            Err(why) => bank.findings.push(Finding {
+                place: "model".into(),
+                what: why.to_string(),
+                advice: "no joules until this is put right".into(),
+            }),
+        }
+    }
+    bank
+}

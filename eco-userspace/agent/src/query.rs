@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Answers to what the HTTP API is asked, read from the books between two ticks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use eco_usage::{State, bpf::kernel_release};
+
+use crate::{
+    accounts::{Account, AccountId, Kind, by_domain},
+    api,
+    core::Core,
+    jobs::{Job, Membership},
+    own,
+    series::ViewSeries,
+    window::Booked,
+};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Root, the agent's own user, or whoever the operator lets in over TCP.
+    Administrator,
+    /// A user, who sees their own.
+    User(u32),
+}
+
+/// What is asked of `/v1/units`.
+#[derive(Clone, Debug, Default)]
+pub struct UnitsRequest {
+    /// Only this kind.
+    pub kind: Option<Kind>,
+    /// At most so many.
+    pub top: Option<usize>,
+    /// The span of the means; the last tick if absent.
+    pub window: Option<Duration>,
+}
+
+/// The shortest span that users get means over: what a shorter one shows tells of others.
+const USERS_WINDOW: Duration = Duration::from_secs(1);
+
+/// `GET /v1/status`.
+#[must_use]
+pub fn status(core: &mut Core) -> api::Status {
+    let costs = core.usage.costs();
+    let uptime = core.started.elapsed().as_secs_f64();
+    let own_cpu = own::cpu_ns() as f64 / 1e9;
+    let own_energy = core.books.sum.total(&core.own_energy) as f64 / 1e6;
+    let mut discrepancies: BTreeMap<String, u64> = core
+        .frame
+        .counters
+        .named()
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), *v))
+        .collect();
+    discrepancies.insert("ring_full".into(), costs.fold.ring_full);
+    discrepancies.insert("deaths_lost".into(), costs.fold.lost);
+    discrepancies.insert("failed_scans".into(), core.failed_scans);
+    let latencies = core.latencies.named();
+    api::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        node: core.node.clone(),
+        kernel: kernel_release(),
+        cpus: core.cpus,
+        uptime_seconds: uptime,
+        interval_seconds: core.config.interval.as_secs_f64(),
+        ticks: core.ticks,
+        tier: core.usage.tier().label().into(),
+        tier_reason: core.tier_reason.clone(),
+        meters: (0..core.meters.len())
+            .map(|at| meter_status(core, at))
+            .collect(),
+        identity: identity(core),
+        processes: core.frame.processes,
+        tasks: core.frame.threads,
+        discrepancies,
+        self_cost: api::SelfCost {
+            cpu_seconds: own_cpu,
+            cpu_percent: 100.0 * own_cpu / uptime.max(1e-3),
+            resident_bytes: own::resident_bytes(),
+            energy_joules: own_energy,
+            bpf_map_bytes: costs.map_bytes,
+        },
+        latencies: latencies
+            .iter()
+            .map(|(n, d)| ((*n).to_owned(), d.summary()))
+            .collect(),
+        capabilities: own::capabilities(),
+        state: api::StateStatus {
+            directory: core.store.folder(),
+            problem: core.store.problem.clone(),
+        },
+        advice: advice(core),
+    }
+}
+
+/// `GET /v1/units`.
+#[must_use]
+pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units {
+    let wanted = |kind: Kind| request.kind.is_none_or(|only| only == kind);
+    let least = if caller == Caller::Administrator {
+        Duration::ZERO
+    } else {
+        USERS_WINDOW
+    };
+    let booked = core
+        .recent
+        .last(request.window.unwrap_or_default().max(least));
+    let mut units = Vec::new();
+    if wanted(Kind::Process) {
+        units.extend(processes(core, &booked, caller));
+    }
+    if caller == Caller::Administrator {
+        for (kind, account) in [
+            (Kind::Kernel, core.books.kernel),
+            (Kind::Other, core.books.nobody),
+        ] {
+            if wanted(kind) {
+                units.extend(unit(core, kind, kind.label().to_owned(), account, &booked));
+            }
+        }
+    }
+    for view in core.books.views.iter().filter(|view| wanted(view.kind)) {
+        if may_see(core, view, caller) {
+            units.extend(view_unit(core, view, &booked));
+        }
+    }
+    let by_power = |a: &api::Unit, b: &api::Unit| {
+        b.watts
+            .total_cmp(&a.watts)
+            .then(b.cpu_seconds.total_cmp(&a.cpu_seconds))
+    };
+    units.sort_by(|a, b| by_power(a, b).then_with(|| a.name.cmp(&b.name)));
+    units.truncate(request.top.unwrap_or(usize::MAX));
+    api::Units {
+        at: jiff::Timestamp::now().to_string(),
+        window_seconds: booked.span.as_secs_f64(),
+        node: node(core, &booked),
+        units,
+    }
+}
+
+/// A job, open or just closed.
+#[must_use]
+pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
+    let empty = Account::default();
+    let account = core.books.accounts.get(job.account).unwrap_or(&empty);
+    let meters: Vec<api::JobMeter> = core
+        .meters
+        .iter()
+        .zip(&account.energy)
+        .filter(|(slot, _)| slot.is_present())
+        .map(|(slot, uj)| api::JobMeter {
+            name: slot.descriptor.name.clone(),
+            domain: slot.descriptor.domain.label().into(),
+            source: slot.descriptor.source.label().into(),
+            joules: *uj as f64 / 1e6,
+        })
+        .collect();
+    let (cpu_before, energy_before) = job.agent_before;
+    let idle = core
+        .books
+        .job_idle
+        .get(&job.account)
+        .copied()
+        .unwrap_or(0.0);
+    api::Job {
+        id: job.id.clone(),
+        manager: "eco".into(),
+        name: job.name.clone(),
+        user: core.homes.user_name(job.uid),
+        started: job.started.clone(),
+        ended,
+        membership: match job.membership {
+            Membership::Cgroup(_) => "cgroup".into(),
+            Membership::Descent { .. } => "descent".into(),
+        },
+        cpu_seconds: account.cpu_ns as f64 / 1e9,
+        processes: job.processes,
+        running: core.jobs.running(job, &core.usage),
+        energy_joules: present_by_domain(core, &account.energy),
+        idle_share_joules: idle / 1e6,
+        meters,
+        estimated: estimated(core),
+        tier: core.usage.tier().label().into(),
+        agent_cpu_seconds: own::cpu_ns().saturating_sub(cpu_before) as f64 / 1e9,
+        agent_energy_joules: core
+            .books
+            .sum
+            .total(&core.own_energy)
+            .saturating_sub(energy_before) as f64
+            / 1e6,
+    }
+}
+
+/// Whose a job is, as a number.
+#[must_use]
+pub fn owns(job: &Job, caller: Caller) -> bool {
+    match caller {
+        Caller::Administrator => true,
+        Caller::User(uid) => job.uid == uid,
+    }
+}
+
+fn processes<'a>(
+    core: &'a Core,
+    booked: &'a Booked,
+    caller: Caller,
+) -> impl Iterator<Item = api::Unit> {
+    core.slots.iter().filter_map(move |(account, slot)| {
+        let process = core.usage.process(*slot)?;
+        if process.state != State::Alive || !sees_uid(process.uid, caller) {
+            return None;
+        }
+        let comm = process.comm.text().into_owned();
+        let start = core.start_unix(process);
+        let name = format!("{comm}[{}]@{start}", process.key.pid);
+        let mut unit = unit(core, Kind::Process, name, *account, booked)?;
+        unit.label = comm;
+        unit.pid = Some(process.key.pid);
+        unit.parent = Some(process.parent.pid);
+        unit.user = Some(core.homes.user_name(process.uid));
+        let cgroup = core.usage.cgroup(process.cgroup);
+        unit.cgroup = cgroup
+            .and_then(|c| c.paths.as_ref())
+            .map(|p| p.telling().to_owned());
+        unit.tasks = process.threads.into();
+        Some(unit)
+    })
+}
+
+fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Unit> {
+    let mut unit = unit(core, view.kind, view.name.clone(), view.account, booked)?;
+    let account = core.books.accounts.get(view.account)?;
+    let row: Vec<u64> = account
+        .energy
+        .iter()
+        .zip(&view.base_energy)
+        .map(|(a, b)| a + b)
+        .collect();
+    unit.energy_joules = present_by_domain(core, &row);
+    unit.cpu_seconds = (account.cpu_ns + view.base_cpu_ns) as f64 / 1e9;
+    if view.kind == Kind::Container {
+        // As every runtime's own tools shorten it.
+        unit.label = view.name.chars().take(12).collect();
+    }
+    if view.kind == Kind::Job {
+        unit.user = Some(view.user.clone());
+        if let Some(job) = core.jobs.find(&view.name) {
+            unit.label.clone_from(&job.name);
+            unit.tasks = core.jobs.running(job, &core.usage);
+        }
+    }
+    Some(unit)
+}
+
+fn unit(
+    core: &Core,
+    kind: Kind,
+    name: String,
+    account: AccountId,
+    booked: &Booked,
+) -> Option<api::Unit> {
+    let all = core.books.accounts.get(account)?;
+    let (ns, uj) = booked.units.get(&account).copied().unwrap_or_default();
+    let seconds = booked.span.as_secs_f64().max(1e-6);
+    Some(api::Unit {
+        kind: kind.label().into(),
+        label: name.clone(),
+        name,
+        cpu_percent: ns as f64 / 1e7 / seconds,
+        watts: uj as f64 / 1e6 / seconds,
+        cpu_seconds: all.cpu_ns as f64 / 1e9,
+        energy_joules: present_by_domain(core, &all.energy),
+        ..api::Unit::default()
+    })
+}
+
+fn node(core: &Core, booked: &Booked) -> api::Node {
+    let seconds = booked.span.as_secs_f64().max(1e-6);
+    let power = |row: &[u64]| {
+        let mut watts = present_by_domain(core, row);
+        watts.values_mut().for_each(|joules| *joules /= seconds);
+        watts
+    };
+    let mut unattributed = vec![0; core.meters.len()];
+    for row in &core.books.unattributed {
+        for (sum, uj) in unattributed.iter_mut().zip(row) {
+            *sum += uj;
+        }
+    }
+    api::Node {
+        name: core.node.clone(),
+        cpus: core.cpus,
+        cpu_percent: booked.busy_ns as f64 / 1e7 / seconds,
+        watts: power(&booked.node),
+        idle_watts: power(&booked.idle),
+        energy_joules: by_domain(&core.books.node, &core.domains),
+        idle_joules: by_domain(&core.books.idle, &core.domains),
+        unattributed_joules: by_domain(&unattributed, &core.domains),
+        estimated: estimated(core),
+        processes: core.frame.processes,
+    }
+}
+
+/// Whether any joule that counts into totals is an estimate.
+fn estimated(core: &Core) -> bool {
+    core.meters
+        .iter()
+        .any(|slot| slot.is_present() && slot.descriptor.source.is_estimate())
+}
+
+/// By domain, over the meters that are there.
+fn present_by_domain(core: &Core, row: &[u64]) -> api::ByDomain {
+    let mut sums = api::ByDomain::new();
+    for (slot, uj) in core.meters.iter().zip(row) {
+        if slot.is_present() || *uj > 0 {
+            let domain = slot.descriptor.domain.label().to_owned();
+            *sums.entry(domain).or_default() += *uj as f64 / 1e6;
+        }
+    }
+    sums
+}
+
+fn sees_uid(uid: u32, caller: Caller) -> bool {
+    match caller {
+        Caller::Administrator => true,
+        Caller::User(own) => own == uid,
+    }
+}
+
+fn may_see(core: &Core, view: &ViewSeries, caller: Caller) -> bool {
+    let Caller::User(uid) = caller else {
+        return true;
+    };
+    match view.kind {
+        Kind::Job => core.jobs.find(&view.name).is_some_and(|job| job.uid == uid),
+        Kind::User => view.name == core.homes.user_name(uid),
+        _ => false,
+    }
+}
+
+fn meter_status(core: &Core, at: usize) -> api::MeterStatus {
+    let slot = &core.meters[at];
+    let d = &slot.descriptor;
+    let idle = slot.idle_power();
+    api::MeterStatus {
+        name: d.name.clone(),
+        domain: d.domain.label().into(),
+        device: d.device.clone(),
+        source: d.source.label().into(),
+        estimated: d.source.is_estimate(),
+        quality: slot.quality.clone(),
+        joules: core.books.node[at] as f64 / 1e6,
+        watts: slot.watts.0,
+        idle_watts: idle.map(|idle| idle.watts.0),
+        idle_basis: idle.map_or("", |idle| idle.basis).into(),
+    }
+}
+
+fn identity(core: &Core) -> Vec<String> {
+    let mounts = core.usage.mounts();
+    let mut sources = Vec::new();
+    if let Some(place) = &mounts.unified {
+        sources.push(format!("cgroup v2 at {}", place.display()));
+    }
+    if let Some(place) = &mounts.cpuacct {
+        sources.push(format!("cgroup v1 cpuacct at {}", place.display()));
+    }
+    sources.push("/etc/passwd".into());
+    sources
+}
+
+fn advice(core: &Core) -> Vec<String> {
+    let mut advice: Vec<String> = core
+        .findings
+        .iter()
+        .filter(|finding| !finding.advice.is_empty())
+        .map(|finding| format!("{}: {}; {}", finding.place, finding.what, finding.advice))
+        .collect();
+    if core.usage.tier() == eco_usage::Tier::Procfs {
+        advice.push(format!("CPU time: {}", core.tier_reason));
+    }
+    advice.extend(core.store.problem.clone());
+    for slot in core.meters.iter().filter(|slot| slot.still > 1) {
+        advice.push(format!(
+            "meter {} has not moved for {} reads; joules are booked when it does",
+            slot.descriptor.name, slot.still
+        ));
+    }
+    advice
+}
+
+/// The account of a job, for whoever closes it.
+#[must_use]
+pub fn account_of(core: &Core, id: &str) -> Option<AccountId> {
+    core.jobs.find(id).map(|job| job.account)
+}

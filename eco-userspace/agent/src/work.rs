@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Opening and closing jobs on the books.
+
+use std::{
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    accounts::Kind,
+    api,
+    core::Core,
+    homes::World,
+    jobs::{Job, JobError, Membership},
+    own,
+    query::{self, Caller},
+};
+
+/// A dead task is freed once every CPU has passed a quiet moment: milliseconds, as a rule. So
+/// long at a time, and so often at most, a job that closes waits for its dead.
+const GRACE: Duration = Duration::from_millis(20);
+const GRACES: u32 = 5;
+
+/// Opens a job for `uid`, whose process `pid` asks.
+///
+/// # Errors
+/// When it is about something that is not there or not theirs.
+pub fn open(
+    core: &mut Core,
+    request: &api::JobRequest,
+    uid: u32,
+    pid: Option<u32>,
+) -> Result<api::Job, JobError> {
+    // What was used until now is not the job's, and who is there now must be known.
+    core.tick();
+    let membership = core.jobs.admit(request, uid, pid, &core.usage)?;
+    if let Membership::Cgroup(path) = &membership
+        && !core.usage.watch(path)
+    {
+        return Err(JobError::NoCgroup(path.clone()));
+    }
+    let unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let id = core.jobs.next_id(unix_ms as u64);
+    let user = core.homes.user_name(uid);
+    let now = core.now();
+    let mut world = World {
+        usage: &core.usage,
+        jobs: &core.jobs,
+        books: &mut core.books,
+        now,
+    };
+    let account = world.view(Kind::Job, &id, &user);
+    core.books.job_idle.insert(account, 0.0);
+    let name = request
+        .name
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| id.clone());
+    let job = Job {
+        id,
+        name,
+        uid,
+        started: jiff::Timestamp::now().to_string(),
+        membership,
+        account,
+        processes: 0,
+        agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
+    };
+    tracing::info!(job = job.id, name = job.name, user, "job opened");
+    core.jobs.open(job.clone(), &core.usage);
+    core.homes.jobs_changed(&core.usage, &core.jobs);
+    Ok(query::job(core, &job, None))
+}
+
+/// A job that is open.
+///
+/// # Errors
+/// When there is none of that id, or it is somebody else's.
+pub fn show(core: &Core, id: &str, caller: Caller) -> Result<api::Job, JobError> {
+    let job = find(core, id, caller)?;
+    Ok(query::job(core, job, None))
+}
+
+/// Closes a job, with everything that its members used up to now.
+///
+/// # Errors
+/// When there is none of that id, or it is somebody else's.
+pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobError> {
+    find(core, id, caller)?;
+    core.tick();
+    for _ in 0..GRACES {
+        let known = core.frame.counters.deaths;
+        thread::sleep(GRACE);
+        core.tick();
+        if core.frame.counters.deaths == known {
+            break;
+        }
+    }
+    let job = find(core, id, caller)?.clone();
+    let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+    core.jobs.close(id);
+    if let Membership::Cgroup(path) = &job.membership {
+        core.usage.unwatch(path);
+    }
+    core.homes.jobs_changed(&core.usage, &core.jobs);
+    let now = core.now();
+    core.books.views.leave(job.account, now);
+    tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
+    Ok(closed)
+}
+
+fn find<'a>(core: &'a Core, id: &str, caller: Caller) -> Result<&'a Job, JobError> {
+    // Somebody else's job is not there, for all that they can tell.
+    let job = core.jobs.find(id).filter(|job| query::owns(job, caller));
+    job.ok_or_else(|| JobError::NoJob(id.to_owned()))
+}
