@@ -19,6 +19,7 @@ pub mod meters;
 pub mod metrics;
 pub mod own;
 pub mod privileges;
+mod promotion;
 pub mod query;
 mod resume;
 pub mod saved;

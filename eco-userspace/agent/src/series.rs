@@ -80,7 +80,10 @@ impl ProcessBoard {
     /// An empty one, for so many processes at once.
     #[must_use]
     pub fn new(top: usize) -> Self {
-        Self { series: Vec::new(), top }
+        Self {
+            series: Vec::new(),
+            top,
+        }
     }
 
     /// All, in no order.
@@ -352,7 +355,9 @@ mod tests {
         board.advance(&scrapers, at(5), |_| panic!("its last value was not seen"));
         assert_eq!(board.iter().next().unwrap().energy, [7]);
         scrapers.scraped("p", at(6));
-        board.advance(&scrapers, at(7), |_| panic!("the longest gap was four seconds"));
+        board.advance(&scrapers, at(7), |_| {
+            panic!("the longest gap was four seconds")
+        });
         let mut departed = 0;
         board.advance(&scrapers, at(8), |row| departed += row[0]);
         assert_eq!(departed, 7);

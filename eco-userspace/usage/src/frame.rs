@@ -72,6 +72,9 @@ pub struct Counters {
     pub parent_remainder_ns: u64,
     /// Charged because the kernel counted it for a cgroup and no record told of it, in ns.
     pub cgroup_remainder_ns: u64,
+    /// Of the last two, what a late record told of after all, in ns: the rest is time of
+    /// processes whose deaths BPF missed.
+    pub late_records_ns: u64,
     /// Scans that ended within a record.
     pub torn_reads: u64,
     /// Processes that `/proc` shows and the iterator does not, now.
@@ -81,7 +84,7 @@ pub struct Counters {
 impl Counters {
     /// Each by its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("deaths", self.deaths),
             ("never_seen", self.never_seen),
@@ -90,6 +93,7 @@ impl Counters {
             ("records_missing", self.records_missing),
             ("parent_remainder_ns", self.parent_remainder_ns),
             ("cgroup_remainder_ns", self.cgroup_remainder_ns),
+            ("late_records_ns", self.late_records_ns),
             ("torn_reads", self.torn_reads),
             ("hidden_tasks", self.hidden_tasks),
         ]

@@ -13,7 +13,10 @@ use std::{
 use eco_common::TaskRecord;
 use rustc_hash::FxHashSet;
 
-use crate::{process::Table, procfs};
+use crate::{
+    process::{State, Table},
+    procfs,
+};
 
 /// The lists are compared once in this many ticks.
 const COMPARE_TICKS: u64 = 16;
@@ -29,6 +32,7 @@ pub(crate) struct Hidden {
     suspects: FxHashSet<u32>,
     listed: Vec<u32>,
     known: FxHashSet<u32>,
+    twice: FxHashSet<u32>,
 }
 
 impl Hidden {
@@ -52,9 +56,17 @@ impl Hidden {
             return;
         }
         self.known.clear();
-        // The hidden are in the table too, put there by us: they stay on the list until gone.
-        self.known.extend(table.iter().map(|(_, p)| p.key.pid));
-        let hidden = std::mem::take(&mut self.pids);
+        self.twice.clear();
+        // The hidden are in the table too, put there by us: they stay on the list until they are
+        // gone, or are there twice, as the iterator shows them now.
+        let alive = table.iter().filter(|(_, p)| p.state == State::Alive);
+        for pid in alive.map(|(_, p)| p.key.pid) {
+            if !self.known.insert(pid) {
+                self.twice.insert(pid);
+            }
+        }
+        let mut hidden = std::mem::take(&mut self.pids);
+        hidden.retain(|pid| !self.twice.contains(pid));
         for &pid in &self.listed {
             let missing = !self.known.contains(&pid) && self.suspects.contains(&pid);
             if (missing || hidden.contains(&pid)) && self.pids.len() < MOST {

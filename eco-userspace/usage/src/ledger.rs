@@ -15,7 +15,8 @@ use crate::{
     cgroup_table::{Cgroup, CgroupIndex, CgroupTable, Places},
     cgroups::{CgroupIds, Mounts},
     clock::boottime_ns,
-    frame::{Charge, Counters, Frame},
+    dead::Unseen,
+    frame::{Counters, Frame},
     hidden::Hidden,
     process::{Account, Comm, Process, ProcessKey, Slot, State, Table},
     source::{Costs, Scan, SourceError, TaskSource, Tier},
@@ -26,40 +27,30 @@ use crate::{
 const BIRTH_SLACK_NS: u64 = 100_000_000;
 
 /// How many ticks a vanished process's last record is waited for.
-const PATIENCE_TICKS: u64 = 5;
-
-/// How many dead parents a dead child is followed through.
-const LONGEST_CHAIN: usize = 32;
+pub(crate) const PATIENCE_TICKS: u64 = 5;
 
 /// Who used the CPU. One per agent.
 pub struct Usage {
-    source: Box<dyn TaskSource>,
-    procfs: PathBuf,
-    mounts: Mounts,
-    tick: u64,
-    table: Table,
-    cgroups: CgroupTable,
-    hidden: Hidden,
-    deaths: Vec<TaskRecord>,
-    unseen: Vec<Unseen>,
+    pub(crate) source: Box<dyn TaskSource>,
+    pub(crate) procfs: PathBuf,
+    pub(crate) mounts: Mounts,
+    pub(crate) tick: u64,
+    pub(crate) table: Table,
+    pub(crate) cgroups: CgroupTable,
+    pub(crate) hidden: Hidden,
+    pub(crate) deaths: Vec<TaskRecord>,
+    pub(crate) unseen: Vec<Unseen>,
     /// Final runtimes of freed threads whose process has not been seen (yet), with the tick.
-    early_threads: FxHashMap<ProcessKey, (u64, u64)>,
-    spilled: FxHashMap<CgroupIds, (u64, u64)>,
-    dead_parents: FxHashMap<ProcessKey, (ProcessKey, u32)>,
-    retired: Vec<Slot>,
-    baseline_at_ns: u64,
-    last_scan_ns: u64,
-    busy_ns: u64,
-    counters: Counters,
+    pub(crate) early_threads: FxHashMap<ProcessKey, (u64, u64)>,
+    pub(crate) spilled: FxHashMap<CgroupIds, (u64, u64)>,
+    pub(crate) dead_parents: FxHashMap<ProcessKey, (ProcessKey, u32)>,
+    pub(crate) retired: Vec<Slot>,
+    pub(crate) baseline_at_ns: u64,
+    pub(crate) last_scan_ns: u64,
+    pub(crate) busy_ns: u64,
+    pub(crate) counters: Counters,
     /// The last process found, as threads of one often follow each other.
-    cursor: Option<(ProcessKey, Slot)>,
-}
-
-/// A process that died without ever being in a scan.
-struct Unseen {
-    parent: ProcessKey,
-    cgroup: CgroupIndex,
-    ns: u64,
+    pub(crate) cursor: Option<(ProcessKey, Slot)>,
 }
 
 impl Usage {
@@ -205,190 +196,6 @@ impl Usage {
         scanned.map(drop)
     }
 
-    fn forget_deaths_before_us(&mut self) {
-        self.counters.deaths_before_start += self.deaths.len() as u64;
-        self.deaths.clear();
-        self.spilled.clear();
-        let spilled = &mut self.spilled;
-        self.source.spilled(&mut |ids, kept| {
-            spilled.insert(ids, (kept.runtime_ns, kept.processes));
-        });
-    }
-
-    /// Charges the last slice of everyone who died, and the whole life of those who were never
-    /// seen alive.
-    fn bury(&mut self, frame: &mut Frame) {
-        let deaths = std::mem::take(&mut self.deaths);
-        for record in deaths.iter().filter(|r| !r.is_leader()) {
-            self.bury_thread(record);
-        }
-        for record in deaths.iter().filter(|r| r.is_leader()) {
-            self.bury_process(record, frame);
-        }
-        self.deaths = deaths;
-        self.deaths.clear();
-        self.charge_unseen(frame);
-        self.charge_spilled(frame);
-        let tick = self.tick;
-        self.early_threads
-            .retain(|_, (_, at)| tick < *at + PATIENCE_TICKS);
-    }
-
-    fn bury_thread(&mut self, record: &TaskRecord) {
-        let key = ProcessKey::of(record);
-        let tick = self.tick;
-        match self.table.by_key_mut(key) {
-            Some(process) if tick >= process.account.freed_from => {
-                process.account.freed_ns += record.runtime_ns;
-            }
-            Some(_) => {}
-            None if record.leader_start_ns >= self.baseline_at_ns => {
-                let (sum, at) = self.early_threads.entry(key).or_default();
-                *sum += record.runtime_ns;
-                *at = tick;
-            }
-            None => {}
-        }
-    }
-
-    fn bury_process(&mut self, record: &TaskRecord, frame: &mut Frame) {
-        self.counters.deaths += 1;
-        let key = ProcessKey::of(record);
-        let parent = ProcessKey::parent_of(record);
-        // `dead_threads_ns` of a freed leader is the whole process; see TaskRecord.
-        let whole = record.dead_threads_ns;
-        let known = self.table.find(key);
-        let (fresh, explained, cgroup) = match known.and_then(|slot| self.table.get_mut(slot)) {
-            Some(process) if process.state != State::Gone => {
-                let account = &mut process.account;
-                let by_threads = account.freed_ns + record.runtime_ns;
-                let whole = if self.tick >= account.freed_from {
-                    whole.max(by_threads)
-                } else {
-                    whole
-                };
-                let fresh = whole.saturating_sub(account.total_ns);
-                let explained = match process.state {
-                    State::Vanished(_) => {
-                        fresh + record.reaped_ns.saturating_sub(account.reaped_ns)
-                    }
-                    _ => whole + record.reaped_ns,
-                };
-                account.total_ns = account.total_ns.max(whole);
-                process.state = State::Gone;
-                (fresh, explained, process.cgroup)
-            }
-            Some(_) => return,
-            None if record.start_ns < self.baseline_at_ns => {
-                // Dead before the first scan, freed after it: none of this is ours.
-                self.counters.deaths_before_start += 1;
-                return;
-            }
-            None => {
-                let (by_threads, _) = self.early_threads.remove(&key).unwrap_or_default();
-                let whole = whole.max(by_threads + record.runtime_ns);
-                (whole, whole + record.reaped_ns, self.enter(record, None))
-            }
-        };
-        let due = self.take_credit(parent, cgroup, fresh);
-        if let Some(mother) = self.table.by_key_mut(parent) {
-            mother.account.explained_ns += explained;
-        }
-        match known {
-            Some(slot) => {
-                self.charge_own(slot, due);
-                self.retire(slot, frame);
-            }
-            None => {
-                self.counters.never_seen += 1;
-                if record.reaped_ns > 0 {
-                    self.dead_parents.insert(key, (parent, 0));
-                }
-                self.unseen.push(Unseen {
-                    parent,
-                    cgroup,
-                    ns: due,
-                });
-            }
-        }
-    }
-
-    /// What of `fresh` was not charged in advance, when a total showed it before its record.
-    fn take_credit(&mut self, parent: ProcessKey, cgroup: CgroupIndex, fresh: u64) -> u64 {
-        if let Some(due) = self.cgroups.death(cgroup, fresh, self.tick) {
-            return due;
-        }
-        let Some(mother) = self.table.by_key_mut(parent) else {
-            return fresh;
-        };
-        let taken = mother.account.credit_ns.min(fresh);
-        mother.account.credit_ns -= taken;
-        fresh - taken
-    }
-
-    /// The nearest ancestor that is known gets what its unseen descendants used.
-    fn charge_unseen(&mut self, frame: &mut Frame) {
-        let unseen = std::mem::take(&mut self.unseen);
-        for dead in &unseen {
-            let mut ancestor = dead.parent;
-            let mut owner = self.table.find(ancestor);
-            for _ in 0..LONGEST_CHAIN {
-                if owner.is_some() {
-                    break;
-                }
-                let Some(&(next, _)) = self.dead_parents.get(&ancestor) else {
-                    break;
-                };
-                ancestor = next;
-                owner = self.table.find(ancestor);
-            }
-            self.cgroups.charge(dead.cgroup, dead.ns, self.tick);
-            frame.add(Charge {
-                owner,
-                own: false,
-                cgroup: dead.cgroup,
-                ns: dead.ns,
-                processes: 1,
-            });
-        }
-        self.unseen = unseen;
-        self.unseen.clear();
-        // A dead parent's record may come before its child's, by a tick at most.
-        self.dead_parents.retain(|_, (_, age)| {
-            *age += 1;
-            *age <= 2
-        });
-    }
-
-    fn charge_spilled(&mut self, frame: &mut Frame) {
-        let mut fresh = Vec::new();
-        let spilled = &mut self.spilled;
-        self.source.spilled(&mut |ids, kept| {
-            let (ns, processes) = spilled
-                .insert(ids, (kept.runtime_ns, kept.processes))
-                .unwrap_or_default();
-            if kept.processes > processes {
-                fresh.push((ids, kept.runtime_ns - ns, kept.processes - processes));
-            }
-        });
-        for (ids, ns, processes) in fresh {
-            let places = Places {
-                procfs: &self.procfs,
-                mounts: &self.mounts,
-                tick: self.tick,
-            };
-            let cgroup = self.cgroups.enter(ids, None, &places);
-            self.cgroups.charge(cgroup, ns, self.tick);
-            frame.add(Charge {
-                owner: None,
-                own: false,
-                cgroup,
-                ns,
-                processes,
-            });
-        }
-    }
-
     fn scan(&mut self, frame: &mut Frame) -> Result<Scan, SourceError> {
         // The source is lent out of `self` while its records come back in.
         let mut source = std::mem::replace(&mut self.source, Box::new(Lent));
@@ -484,7 +291,7 @@ impl Usage {
         slot
     }
 
-    fn enter(&mut self, record: &TaskRecord, pid: Option<u32>) -> CgroupIndex {
+    pub(crate) fn enter(&mut self, record: &TaskRecord, pid: Option<u32>) -> CgroupIndex {
         let ids = CgroupIds {
             cgroup: record.cgroup,
             cpuacct: record.cpuacct,
@@ -495,135 +302,6 @@ impl Usage {
             tick: self.tick,
         };
         self.cgroups.enter(ids, pid, &places)
-    }
-
-    /// Charges what the living used, and notes who is no longer there.
-    fn settle_living(&mut self, frame: &mut Frame) {
-        let tick = self.tick;
-        let mut vanished = Vec::new();
-        let mut given_up = Vec::new();
-        for (slot, process) in self.table.iter_mut() {
-            let account = &mut process.account;
-            if account.scan != tick {
-                match process.state {
-                    State::Alive => {
-                        process.state = State::Vanished(tick);
-                        let known = account.total_ns + account.reaped_ns;
-                        vanished.push((process.parent, known));
-                    }
-                    State::Vanished(since) if tick >= since + PATIENCE_TICKS => given_up.push(slot),
-                    _ => {}
-                }
-                continue;
-            }
-            frame.processes += 1;
-            let dead = if account.total_ns == u64::MAX {
-                // First sight of an old one: what its threads left behind is old too.
-                account.freed_ns = account.dead_threads_ns;
-                account.total_ns = account.living_ns + account.dead_threads_ns;
-                account.explained_ns = account.reaped_ns;
-                continue;
-            } else if tick >= account.freed_from {
-                account.dead_threads_ns.max(account.freed_ns)
-            } else {
-                account.dead_threads_ns
-            };
-            let total = account.living_ns + dead;
-            let fresh = total.saturating_sub(account.total_ns);
-            account.total_ns += fresh;
-            account.tick_ns += fresh;
-        }
-        for (parent, known) in vanished {
-            if let Some(mother) = self.table.by_key_mut(parent) {
-                mother.account.explained_ns += known;
-            }
-        }
-        for slot in given_up {
-            self.counters.records_missing += 1;
-            if let Some(process) = self.table.get_mut(slot) {
-                process.state = State::Gone;
-            }
-            self.retire(slot, frame);
-        }
-    }
-
-    /// Books what was found to be each process's own.
-    fn charge_processes(&mut self, frame: &mut Frame) {
-        let tick = self.tick;
-        for (slot, process) in self.table.iter_mut() {
-            let ns = std::mem::take(&mut process.account.tick_ns);
-            if ns > 0 {
-                process.charged_ns += ns;
-                self.cgroups.charge(process.cgroup, ns, tick);
-                frame.add(Charge {
-                    owner: Some(slot),
-                    own: true,
-                    cgroup: process.cgroup,
-                    ns,
-                    processes: 0,
-                });
-            }
-        }
-    }
-
-    /// What a parent reaped and no record explained: its children whose deaths went unseen.
-    fn settle_parents(&mut self, frame: &mut Frame) {
-        let tick = self.tick;
-        for (slot, process) in self.table.iter_mut() {
-            if process.state != State::Alive || process.account.reaped_ns == 0 {
-                continue;
-            }
-            let account = &mut process.account;
-            // Records of children that nobody waited for (SIGCHLD ignored) explain more than
-            // was reaped: they must not hide a later loss.
-            let open = account.reaped_ns.saturating_sub(account.credit_ns);
-            account.explained_ns = account.explained_ns.min(open);
-            let unexplained = open - account.explained_ns;
-            let due = unexplained.min(account.remainder_ns);
-            account.remainder_ns = unexplained - due;
-            if due == 0 || self.cgroups.is_watched(process.cgroup) {
-                continue;
-            }
-            account.credit_ns += due;
-            self.counters.parent_remainder_ns += due;
-            self.cgroups.charge(process.cgroup, due, tick);
-            frame.add(Charge {
-                owner: Some(slot),
-                own: false,
-                cgroup: process.cgroup,
-                ns: due,
-                processes: 0,
-            });
-        }
-    }
-
-    /// What the kernel counted for a cgroup and nobody was charged for.
-    fn settle_cgroups(&mut self, frame: &mut Frame) {
-        let counters = &mut self.counters;
-        self.cgroups.remainders(self.tick, &mut |cgroup, ns| {
-            counters.cgroup_remainder_ns += ns;
-            frame.add(Charge {
-                owner: None,
-                own: false,
-                cgroup,
-                ns,
-                processes: 0,
-            });
-        });
-        self.cgroups.tidy(self.tick, &mut frame.cgroups_gone);
-    }
-
-    fn charge_own(&mut self, slot: Slot, ns: u64) {
-        if let Some(process) = self.table.get_mut(slot) {
-            process.account.tick_ns += ns;
-        }
-    }
-
-    fn retire(&mut self, slot: Slot, frame: &mut Frame) {
-        frame.gone.push(slot);
-        if let Some(process) = self.table.get(slot) {
-            self.cgroups.joined(process.cgroup, -1);
-        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod btf;
 pub mod cgroup_table;
 pub mod cgroups;
 pub mod clock;
+mod dead;
 pub mod fields;
 pub mod frame;
 mod hidden;
@@ -19,6 +20,7 @@ pub mod ledger;
 pub mod process;
 pub mod procfs;
 pub mod reaper;
+mod settle;
 pub mod source;
 
 pub use cgroup_table::{Cgroup, CgroupIndex};
