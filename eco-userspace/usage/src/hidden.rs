@@ -11,7 +11,7 @@ use std::{
 };
 
 use eco_common::TaskRecord;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     process::{State, Table},
@@ -24,15 +24,29 @@ const COMPARE_TICKS: u64 = 16;
 /// More than this many would mean that the comparison is wrong, not that they are hidden.
 const MOST: usize = 64;
 
+/// A hidden process's threads are read one by one when its clock ticks have moved, and once in
+/// this many ticks anyway.
+const EXACT_TICKS: u64 = 8;
+
 #[derive(Default)]
 pub(crate) struct Hidden {
     procfs: PathBuf,
     pids: Vec<u32>,
+    last: FxHashMap<u32, Last>,
     /// Missing in the last comparison: hidden if missing in the next one too, else just new.
     suspects: FxHashSet<u32>,
     listed: Vec<u32>,
     known: FxHashSet<u32>,
     twice: FxHashSet<u32>,
+}
+
+/// What was read of a hidden process last.
+#[derive(Clone, Copy)]
+struct Last {
+    /// In clock ticks, as ns.
+    coarse_ns: u64,
+    exact_ns: u64,
+    tick: u64,
 }
 
 impl Hidden {
@@ -73,6 +87,8 @@ impl Hidden {
                 self.pids.push(pid);
             }
         }
+        let pids = &self.pids;
+        self.last.retain(|pid, _| pids.contains(pid));
         self.suspects.clear();
         let known = &self.known;
         self.suspects.extend(
@@ -84,12 +100,27 @@ impl Hidden {
     }
 
     /// The record of the hidden process at `index`, to the nanosecond where the kernel says so.
-    pub(crate) fn read(&self, index: usize) -> Option<TaskRecord> {
+    pub(crate) fn read(&mut self, index: usize, tick: u64) -> Option<TaskRecord> {
         let pid = *self.pids.get(index)?;
         let mut record = procfs::read_stat(&self.procfs, pid)?;
-        if let Some(exact) = self.schedstat(pid) {
-            record.runtime_ns = exact;
-        }
+        let coarse_ns = record.runtime_ns;
+        let last = self.last.get(&pid).copied();
+        let fresh = last.filter(|l| l.coarse_ns == coarse_ns && tick < l.tick + EXACT_TICKS);
+        record.runtime_ns = match fresh {
+            Some(last) => last.exact_ns,
+            None => {
+                let exact_ns = self.schedstat(pid).unwrap_or(coarse_ns);
+                self.last.insert(
+                    pid,
+                    Last {
+                        coarse_ns,
+                        exact_ns,
+                        tick,
+                    },
+                );
+                exact_ns
+            }
+        };
         Some(record)
     }
 

@@ -203,7 +203,7 @@ impl Usage {
         self.source = source;
         self.hidden.refresh(self.tick, &self.table);
         for at in 0..self.hidden.count() {
-            if let Some(record) = self.hidden.read(at) {
+            if let Some(record) = self.hidden.read(at, self.tick) {
                 self.observe(&record, frame);
             }
         }
