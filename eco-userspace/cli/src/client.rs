@@ -104,13 +104,19 @@ impl Client {
         self.json(Method::GET, "/v1/status", None::<&()>)
     }
 
-    /// `GET /v1/units`: those of a kind that use the most power, no more than `top`.
-    pub(crate) fn units(&self, kind: &str, top: u32) -> Result<Units, ClientError> {
-        self.json(
-            Method::GET,
-            &format!("/v1/units?kind={kind}&top={top}"),
-            None::<&()>,
-        )
+    /// `GET /v1/units`: those of a kind that use the most power, no more than `top`, as means
+    /// over `window`.
+    pub(crate) fn units(
+        &self,
+        kind: &str,
+        top: u32,
+        window: Duration,
+    ) -> Result<Units, ClientError> {
+        let path = format!(
+            "/v1/units?kind={kind}&top={top}&window={}ms",
+            window.as_millis()
+        );
+        self.json(Method::GET, &path, None::<&()>)
     }
 
     /// Whether `GET /readyz` says yes.

@@ -135,7 +135,10 @@ fn usage(page: &mut Page, status: &Status) {
         .discrepancies
         .iter()
         .filter(|(_, count)| **count > 0)
-        .map(|(kind, count)| format!("{kind} {count}"))
+        .map(|(kind, count)| match kind.strip_suffix("_ns") {
+            Some(kind) => format!("{kind} {}", span(*count as f64 / 1e9)),
+            None => format!("{kind} {count}"),
+        })
         .collect();
     let agree = disagreements.is_empty();
     page.line(
@@ -198,6 +201,9 @@ fn meter_line(meter: &MeterStatus, style: Style) -> String {
 }
 
 fn latency_line(latency: &Latency) -> String {
+    if latency.count == 0 {
+        return "none yet".to_owned();
+    }
     format!(
         "p50 {}, p99 {}, max {} ({} times)",
         quantity(latency.p50, "s"),

@@ -194,7 +194,7 @@ fn an_agent_that_loses_the_job_does_not_lose_the_run() {
 }
 
 #[test]
-fn an_agent_that_missed_cpu_time_is_contradicted() {
+fn an_agent_that_missed_cpu_time_is_corrected() {
     let agent = FakeAgent::start(|seen| match seen.method.as_str() {
         "POST" => follows(seen),
         _ => (200, job(0.0).to_string()),
@@ -205,8 +205,11 @@ fn an_agent_that_missed_cpu_time_is_contradicted() {
         json["notes"][0]
             .as_str()
             .unwrap()
-            .starts_with("the agent counted 0.000 s")
+            .starts_with("the agent saw 0.000 s"),
+        "{json}"
     );
+    assert!(json["cpu_seconds"].as_f64().unwrap() >= 0.2);
+    assert_eq!(json["estimated"], true);
 }
 
 #[test]
@@ -249,7 +252,10 @@ fn top_prints_one_table_or_the_object_itself() {
         serde_json::from_str::<Value>(&stdout(&top(&["--json"]))).unwrap(),
         units
     );
-    assert_eq!(asked(&agent)[0], "GET /v1/units?kind=container&top=5");
+    assert_eq!(
+        asked(&agent)[0],
+        "GET /v1/units?kind=container&top=5&window=1000ms"
+    );
 }
 
 #[test]

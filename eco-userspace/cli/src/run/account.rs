@@ -16,6 +16,12 @@ use serde::Serialize;
 use super::{plain::PlainMeters, supervise::Ended};
 use crate::{energy, exit::Failure, out};
 
+/// What an agent may miss of the CPU time that the kernel has booked for the job before its
+/// account is corrected: what two clocks read one after the other may differ by, in s, and a
+/// thousandth.
+const TOLERANCE_SECONDS: f64 = 0.01;
+const TOLERANCE_SHARE: f64 = 0.001;
+
 /// When the command was started.
 #[derive(Clone, Copy)]
 pub(crate) struct Started {
@@ -137,13 +143,42 @@ impl Report {
 }
 
 impl Measured {
-    /// An agent's account.
-    pub(crate) fn from_agent(by: MeasuredBy, job: api::Job) -> Self {
+    /// An agent's account; `booked` is the CPU time that the kernel has booked for the job for
+    /// certain (its cgroup's, or the resource usage of its processes).
+    ///
+    /// An agent that follows a job by descent cannot know whose child a process was that came
+    /// and went between two of its looks. What it missed is added, at the agent's own price of
+    /// a CPU second, and the result is labelled an estimate.
+    pub(crate) fn from_agent(by: MeasuredBy, mut job: api::Job, booked: Duration) -> Self {
+        let booked = booked.as_secs_f64();
+        let missed = booked - job.cpu_seconds;
+        let mut notes = Vec::new();
+        if missed > TOLERANCE_SECONDS && missed > booked * TOLERANCE_SHARE {
+            let scale = if job.cpu_seconds > 0.0 {
+                booked / job.cpu_seconds
+            } else {
+                1.0
+            };
+            notes.push(format!(
+                "the agent saw {:.3} s of {booked:.3} s of CPU time (some processes were too short \
+                 for it); its joules are scaled up by that",
+                job.cpu_seconds
+            ));
+            job.cpu_seconds = booked;
+            job.estimated = true;
+            job.idle_share_joules *= scale;
+            job.energy_joules
+                .values_mut()
+                .for_each(|joules| *joules *= scale);
+            job.meters
+                .iter_mut()
+                .for_each(|meter| meter.joules *= scale);
+        }
         let meters: Vec<MeterShare> = job.meters.into_iter().map(MeterShare::from).collect();
         Self {
             cpu_seconds: job.cpu_seconds,
             processes: job.processes,
-            processes_exact: true,
+            processes_exact: notes.is_empty(),
             energy_joules: Energy::new(&job.energy_joules, job.idle_share_joules),
             estimated: job.estimated,
             tier: job.tier,
@@ -154,7 +189,7 @@ impl Measured {
                 cpu_seconds: job.agent_cpu_seconds,
                 energy_joules: job.agent_energy_joules,
             },
-            notes: Vec::new(),
+            notes,
         }
     }
 
@@ -309,6 +344,46 @@ fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn corrected(seen: f64, booked: f64) -> Measured {
+        let job = api::Job {
+            cpu_seconds: seen,
+            energy_joules: [("package".to_owned(), 10.0)].into(),
+            ..api::Job::default()
+        };
+        Measured::from_agent(MeasuredBy::Agent, job, Duration::from_secs_f64(booked))
+    }
+
+    #[test]
+    fn cpu_time_that_an_agent_missed_is_added_at_its_own_price_and_labelled() {
+        let measured = corrected(4.0, 5.0);
+        assert_eq!(
+            (measured.cpu_seconds, measured.energy_joules.total),
+            (5.0, Some(12.5))
+        );
+        assert!(measured.estimated && !measured.processes_exact && measured.notes.len() == 1);
+    }
+
+    #[test]
+    fn an_agent_that_saw_all_or_more_is_believed() {
+        for (seen, booked) in [(5.0, 5.0), (4.999, 5.0), (5.1, 5.0), (0.0, 0.009)] {
+            let measured = corrected(seen, booked);
+            assert_eq!(
+                (measured.cpu_seconds, measured.energy_joules.total),
+                (seen, Some(10.0))
+            );
+            assert!(!measured.estimated && measured.notes.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_agent_that_saw_nothing_gives_no_price_but_finite_numbers() {
+        let measured = corrected(0.0, 1.0);
+        assert_eq!(
+            (measured.cpu_seconds, measured.energy_joules.total),
+            (1.0, Some(10.0))
+        );
+    }
 
     #[test]
     fn a_target_is_checked_before_anything_runs() {

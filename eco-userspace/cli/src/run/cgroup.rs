@@ -62,6 +62,16 @@ impl JobCgroup {
         &self.procs
     }
 
+    /// CPU time of all that ever ran in it: the kernel's own ledger, exact to the µs. Kernels
+    /// keep it even where no cpu controller is on.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        let text = fs::read_to_string(self.directory.join("cpu.stat")).ok()?;
+        let usage = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "))?;
+        usage.parse().ok().map(Duration::from_micros)
+    }
+
     /// The processes in it and below.
     pub(crate) fn members(&self) -> Vec<i32> {
         let mut members = Vec::new();

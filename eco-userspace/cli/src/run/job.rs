@@ -3,7 +3,7 @@
 
 use std::{ffi::CStr, io, path::Path};
 
-use eco_agent::api::{self, JobRequest};
+use eco_agent::api::JobRequest;
 use eco_usage::reaper::Reaper;
 
 use super::{
@@ -19,11 +19,6 @@ use crate::{
     client::{Client, ClientError},
     exit::Failure,
 };
-
-/// Disagreement between an agent and the reaped resource usage that is worth a note: beyond
-/// the clock tick that a living process is known to, and beyond one part in a hundred.
-const NOTABLE_SECONDS: f64 = 0.05;
-const NOTABLE_SHARE: f64 = 0.01;
 
 /// An open job.
 pub(crate) struct Job {
@@ -85,12 +80,9 @@ impl Job {
         self.cgroup.as_ref().map(JobCgroup::procs)
     }
 
-    /// The processes in the job's cgroup.
-    pub(crate) fn cgroup_members(&self) -> Vec<i32> {
-        self.cgroup
-            .as_ref()
-            .map(JobCgroup::members)
-            .unwrap_or_default()
+    /// The job's cgroup, if it has one.
+    pub(crate) fn cgroup(&self) -> Option<&JobCgroup> {
+        self.cgroup.as_ref()
     }
 
     /// Opens the job anew by descent, because the kernel refused its cgroup.
@@ -166,12 +158,8 @@ impl Job {
             }
         });
         self.remove_cgroup();
-        let own_cpu = ended.job_cpu.as_secs_f64();
         let mut measured = match seen {
-            Some((by, job)) => {
-                self.notes.extend(disagreement(&job, own_cpu));
-                Measured::from_agent(by, job)
-            }
+            Some((by, job)) => Measured::from_agent(by, job, ended.job_cpu),
             None => Measured::plain(ended.job_cpu, reaper.dead_count() + ended.left, meters),
         };
         measured.notes.append(&mut self.notes);
@@ -246,37 +234,5 @@ impl Job {
                     .push(format!("cgroup {path} could not be removed: {error}"));
             }
         }
-    }
-}
-
-/// A sentence, if the agent missed CPU time that the kernel's resource usage has.
-fn disagreement(job: &api::Job, own_cpu: f64) -> Option<String> {
-    let missed = own_cpu - job.cpu_seconds;
-    (missed > NOTABLE_SECONDS && missed > own_cpu * NOTABLE_SHARE).then(|| {
-        format!(
-            "the agent counted {:.3} s of CPU time, the resource usage of the job's processes \
-             says {own_cpu:.3} s",
-            job.cpu_seconds
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counted(cpu_seconds: f64) -> api::Job {
-        api::Job {
-            cpu_seconds,
-            ..api::Job::default()
-        }
-    }
-
-    #[test]
-    fn an_agent_that_missed_cpu_time_is_noted() {
-        assert!(disagreement(&counted(9.0), 10.0).is_some());
-        assert!(disagreement(&counted(9.95), 10.0).is_none());
-        assert!(disagreement(&counted(0.0), 0.04).is_none());
-        assert!(disagreement(&counted(11.0), 10.0).is_none());
     }
 }

@@ -13,8 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use super::signals::{self, Signals};
-use crate::client::Client;
+use crate::{client::Client, out::printable};
 
 const PROGRAM: &str = "eco-agent";
 /// An agent that has parsed the kernel's types and loaded its programs is ready in under 1 s.
@@ -76,15 +78,7 @@ impl PrivateAgent {
     /// The end of its log, for a message about its failure.
     pub(crate) fn last_words(&self) -> String {
         let log = fs::read(self.directory.join("log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        match lines.len() {
-            0 => String::new(),
-            n => format!(
-                ": {}",
-                crate::out::printable(&lines[n.saturating_sub(3)..].join(" | "))
-            ),
-        }
+        last_words_of(&String::from_utf8_lossy(&log))
     }
 
     /// Whether it has ended; reaps it then.
@@ -130,6 +124,24 @@ impl Drop for PrivateAgent {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The last complaint of a log of JSON lines, or its last line if that is none; with a colon in
+/// front, or nothing.
+fn last_words_of(log: &str) -> String {
+    let lines = log.lines().filter(|line| !line.trim().is_empty());
+    let mut last = None;
+    for line in lines {
+        match serde_json::from_str::<Value>(line) {
+            Ok(entry) if matches!(entry["level"].as_str(), Some("ERROR" | "WARN")) => {
+                last = entry["message"].as_str().map(str::to_owned);
+            }
+            Ok(_) => {}
+            // Not of the log's making: a message to people, or a panic.
+            Err(_) => last = Some(line.to_owned()),
+        }
+    }
+    last.map_or(String::new(), |words| format!(": {}", printable(&words)))
 }
 
 /// Whether the effective capabilities of this process suffice.
@@ -223,5 +235,22 @@ mod tests {
         assert!(one.join("agent.sock").as_os_str().len() <= LONGEST_SOCKET);
         fs::remove_dir(one).unwrap();
         fs::remove_dir(two).unwrap();
+    }
+
+    #[test]
+    fn a_log_ends_with_its_last_complaint() {
+        let info = r#"{"level":"INFO","message":"ready"}"#;
+        let error = r#"{"level":"ERROR","message":"no \u001b[1mBTF"}"#;
+        assert_eq!(
+            last_words_of(&format!("{error}\n{info}\n")),
+            ": no \u{fffd}[1mBTF"
+        );
+        assert_eq!(
+            last_words_of(&format!("{info}\nthread panicked\n\n")),
+            ": thread panicked"
+        );
+        for quiet in ["", "\n \n", info] {
+            assert_eq!(last_words_of(quiet), "");
+        }
     }
 }

@@ -10,6 +10,7 @@ use eco_usage::reaper::{End, Living, Look, Reaper};
 use jiff::Timestamp;
 
 use super::{
+    cgroup::JobCgroup,
     job::Job,
     plain::PlainMeters,
     signals::{self, Signal, Signals},
@@ -56,7 +57,7 @@ pub(crate) struct Ended {
     pub(crate) at: Timestamp,
     /// When the job ended.
     pub(crate) clock: Instant,
-    /// CPU time of the job, from resource usage and procfs.
+    /// CPU time of the job: of its cgroup, or from resource usage and procfs.
     pub(crate) job_cpu: Duration,
     /// Processes of the job that still run.
     pub(crate) left: u64,
@@ -130,17 +131,17 @@ impl Supervisor<'_> {
     pub(crate) fn run(mut self) -> io::Result<Ended> {
         let mut main_end: Option<End> = None;
         let mut due = Due::new(self.sample_interval());
-        loop {
+        let children = loop {
             let children = self.reap(&mut main_end, &mut due)?;
             if main_end.is_some() && (children == Children::None || !self.wait) {
-                break;
+                break children;
             }
             let now = Instant::now();
             let speak = Due::take(&mut due.word, now);
             if Due::take(&mut due.look, now) || speak {
                 let left = self.left();
                 if left.is_empty() {
-                    break;
+                    break Children::None;
                 }
                 due.no_look_before = now + now.elapsed() * THRIFT;
                 if speak {
@@ -148,17 +149,16 @@ impl Supervisor<'_> {
                 }
             }
             if Due::take(&mut due.sample, now) {
-                let living = self.reaper.living();
-                self.meters.sample(self.cpu_with(&living));
+                self.meters.sample(self.job_cpu());
                 due.sample = Some(now + self.sample_interval().max(now.elapsed() * THRIFT));
             }
             if let Some(signal) = self.signals.wait(due.time_left())
                 && self.handle(signal, main_end.is_some())
             {
-                break;
+                break children;
             }
-        }
-        Ok(self.end(main_end.map_or(0, End::shell_status)))
+        };
+        Ok(self.end(main_end.map_or(0, End::shell_status), children))
     }
 
     fn sample_interval(&self) -> Duration {
@@ -169,12 +169,13 @@ impl Supervisor<'_> {
         }
     }
 
-    fn end(self, status: i32) -> Ended {
+    fn end(self, status: i32, children: Children) -> Ended {
         let (at, clock) = (Timestamp::now(), Instant::now());
-        let living = self.reaper.living();
-        let job_cpu = self.cpu_with(&living);
+        let (job_cpu, left) = match children {
+            Children::None => (self.booked(), 0),
+            Children::Some => (self.job_cpu(), self.left().len() as u64),
+        };
         self.meters.sample(job_cpu);
-        let left = living.iter().filter(|process| !process.zombie).count() as u64;
         Ended {
             main_pid: Some(self.main),
             status,
@@ -209,36 +210,36 @@ impl Supervisor<'_> {
 
     /// The job's processes that still run.
     fn left(&self) -> Vec<Living> {
-        let first = self.left_at_a_glance();
+        if let Some(cgroup) = self.job.cgroup() {
+            return cgroup.members().into_iter().map(member).collect();
+        }
+        let look = || {
+            let mut left = self.reaper.living();
+            left.retain(|process| !process.zombie);
+            left
+        };
         // One look at procfs can miss a process that was just forked by one that has just
         // died; a second one cannot miss it again.
-        if first.is_empty() {
-            self.left_at_a_glance()
-        } else {
-            first
-        }
+        let first = look();
+        if first.is_empty() { look() } else { first }
     }
 
-    fn left_at_a_glance(&self) -> Vec<Living> {
-        let mut left = self.reaper.living();
-        left.retain(|process| !process.zombie);
-        for pid in self.job.cgroup_members() {
-            if left.iter().all(|process| process.pid != pid) {
-                let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-                let comm = comm.unwrap_or_default().trim_end().to_owned();
-                left.push(Living {
-                    pid,
-                    comm,
-                    cpu: Duration::ZERO,
-                    zombie: false,
-                });
-            }
+    /// CPU time of the job so far.
+    fn job_cpu(&self) -> Duration {
+        if self.job.cgroup().is_some() {
+            return self.booked();
         }
-        left
+        self.booked() + self.reaper.living().iter().map(|process| process.cpu).sum()
     }
 
-    fn cpu_with(&self, living: &[Living]) -> Duration {
-        self.reaper.dead_cpu() + living.iter().map(|process| process.cpu).sum()
+    /// CPU time that the kernel has booked for the job: in its cgroup, or else as resource
+    /// usage of what has ended.
+    fn booked(&self) -> Duration {
+        let dead = self.reaper.dead_cpu();
+        self.job
+            .cgroup()
+            .and_then(JobCgroup::cpu)
+            .map_or(dead, |cgroup| cgroup.max(dead))
     }
 
     fn announce(&self, left: &[Living]) {
@@ -282,6 +283,17 @@ impl Supervisor<'_> {
             signals::send(std::process::id() as i32, libc::SIGSTOP);
         }
         false
+    }
+}
+
+/// A process of a cgroup, with its name.
+fn member(pid: i32) -> Living {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Living {
+        pid,
+        comm: comm.trim_end().to_owned(),
+        cpu: Duration::ZERO,
+        zombie: false,
     }
 }
 

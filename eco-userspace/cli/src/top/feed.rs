@@ -85,7 +85,7 @@ fn ask(wanted: &Wanted, tier_known: &mut bool) -> Result<Vec<News>, String> {
         ));
     }
     let units = client
-        .units(wanted.kind.label(), wanted.top)
+        .units(wanted.kind.label(), wanted.top, wanted.interval)
         .map_err(|error| error.to_string())?;
     *tier_known = true;
     news.push(News::Units(wanted.kind, Box::new(units)));

@@ -44,7 +44,7 @@ pub(crate) struct TopArgs {
     #[arg(long)]
     json: bool,
 
-    /// Seconds between two pictures, 0.1 to 3600.
+    /// Seconds between two pictures, and that each is the mean of: 0.1 to 3600.
     #[arg(long, short, value_name = "S", default_value = "1", value_parser = interval)]
     interval: Duration,
 
@@ -60,7 +60,8 @@ pub(crate) struct TopArgs {
 /// Shows the view.
 pub(crate) fn main(socket: &Path, args: &TopArgs) -> Outcome {
     if args.once {
-        let units = Client::new(socket)?.units(args.kind.label(), args.top.unwrap_or(20))?;
+        let top = args.top.unwrap_or(20);
+        let units = Client::new(socket)?.units(args.kind.label(), top, args.interval)?;
         return once::print(&units, args.kind, args.json).map(|()| exit::DONE);
     }
     if args.json {

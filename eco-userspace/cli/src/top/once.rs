@@ -34,7 +34,7 @@ pub(super) fn print(units: &Units, kind: Kind, json: bool) -> Result<(), Failure
 pub(super) fn follow(socket: &Path, kind: Kind, top: u32, interval: Duration) -> Outcome {
     let client = Client::new(socket)?;
     loop {
-        let units = client.units(kind.label(), top)?;
+        let units = client.units(kind.label(), top, interval)?;
         let line = serde_json::to_string(&units)
             .map_err(|error| Failure::absent(format!("units cannot be written: {error}")))?;
         let mut stdout = io::stdout().lock();
