@@ -22,7 +22,7 @@ use crate::{
     jobs::Jobs,
     latency::Latencies,
     meters::{self, MeterSlot},
-    saved::Store,
+    saved::{SavedJob, Store},
     scrapers::{Moment, Scrapers},
     series::ProcessName,
     window::Recent,
@@ -84,6 +84,8 @@ pub struct Core {
     pub slots: FxHashMap<AccountId, Slot>,
     /// Series of an earlier agent that wait for their process to be seen again.
     pub(crate) orphans: FxHashMap<ProcessKey, ProcessName>,
+    /// Jobs of an earlier agent that wait for the first tick.
+    pub(crate) resuming: Vec<SavedJob>,
     uses: Vec<Use>,
     /// `node` and `idle` of each meter as they were before the tick.
     before: Vec<(u64, u64)>,
@@ -128,6 +130,7 @@ impl Core {
             processes: Vec::new(),
             slots: FxHashMap::default(),
             orphans: FxHashMap::default(),
+            resuming: Vec::new(),
             uses: Vec::new(),
             before: Vec::new(),
             last_at: None,
@@ -182,6 +185,10 @@ impl Core {
         self.move_series();
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.homes.refresh_users();
+            let now = self.now();
+            self.books
+                .views
+                .leave_dead(now, |view| self.homes.is_alive(view, &self.jobs));
         }
         let saving = Instant::now();
         self.save();
@@ -214,6 +221,7 @@ impl Core {
             // Whoever an earlier agent showed and who is not here any more has left.
             self.orphans.clear();
             self.books.board.leave_orphans(self.started.elapsed());
+            self.resume_jobs();
         }
     }
 

@@ -367,3 +367,62 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     }
     serde_json::from_slice(body).map_err(|why| ApiError::Bad(format!("the body is no job: {why}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+
+    fn document() -> serde_json::Value {
+        serde_json::from_str(OPENAPI).unwrap()
+    }
+
+    #[test]
+    fn the_document_lists_the_paths_that_are_served() {
+        let documented = document();
+        let source = include_str!("http.rs");
+        let routes = source
+            .split(".route(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
+        let routes: Vec<&str> = routes.filter(|path| path.starts_with('/')).collect();
+        assert!(routes.len() > 8);
+        let listed = documented["paths"].as_object().unwrap();
+        for path in &routes {
+            assert!(
+                listed.contains_key(*path),
+                "{path} is served and not documented"
+            );
+        }
+        assert_eq!(listed.len(), routes.len());
+    }
+
+    #[test]
+    fn what_is_served_has_the_fields_that_are_documented() {
+        fn check(name: &str, value: impl serde::Serialize) {
+            let document = document();
+            let schema = &document["components"]["schemas"][name];
+            let known = schema["properties"].as_object().unwrap();
+            let value = serde_json::to_value(value).unwrap();
+            for field in value.as_object().unwrap().keys() {
+                assert!(
+                    known.contains_key(field),
+                    "{name}.{field} is not documented"
+                );
+            }
+            for field in schema["required"].as_array().into_iter().flatten() {
+                assert!(
+                    value.get(field.as_str().unwrap()).is_some(),
+                    "{name}.{field} is missing"
+                );
+            }
+        }
+        check("Status", api::Status::default());
+        check("MeterStatus", api::MeterStatus::default());
+        check("Units", api::Units::default());
+        check("Node", api::Node::default());
+        check("Unit", api::Unit::default());
+        check("Job", Job::default());
+        check("Problem", Problem::default());
+    }
+}

@@ -3,6 +3,7 @@
 
 use eco_usage::{ProcessKey, Slot, Usage};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::{accounts::AccountId, api::JobRequest};
 
@@ -10,7 +11,8 @@ use crate::{accounts::AccountId, api::JobRequest};
 pub const MOST_PER_USER: usize = 256;
 
 /// How a job's members are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Membership {
     /// Everything in a cgroup of the job's own, and below it: the path in the v2 hierarchy.
     Cgroup(String),
@@ -149,6 +151,17 @@ impl Jobs {
             job.processes += inside.count() as u64;
         }
         self.open.push(job);
+    }
+
+    /// Goes on with a job that was opened with an earlier agent.
+    pub fn resume(&mut self, job: Job, usage: &Usage) {
+        let processes = job.processes;
+        let id = job.id.clone();
+        self.open(job, usage);
+        // Who is there now was counted then, or joined while no agent ran.
+        if let Some(job) = self.open.iter_mut().find(|job| job.id == id) {
+            job.processes = processes;
+        }
     }
 
     /// Closes a job.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use eco_usage::{State, bpf::kernel_release};
 
 use crate::{
-    accounts::{Account, AccountId, Kind, by_domain},
+    accounts::{AccountId, Kind, Row, by_domain},
     api,
     core::Core,
     jobs::{Job, Membership},
@@ -143,12 +143,11 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
 /// A job, open or just closed.
 #[must_use]
 pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
-    let empty = Account::default();
-    let account = core.books.accounts.get(job.account).unwrap_or(&empty);
+    let (cpu_ns, energy) = whole(core, job.account);
     let meters: Vec<api::JobMeter> = core
         .meters
         .iter()
-        .zip(&account.energy)
+        .zip(&energy)
         .filter(|(slot, _)| slot.is_present())
         .map(|(slot, uj)| api::JobMeter {
             name: slot.descriptor.name.clone(),
@@ -175,10 +174,10 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
             Membership::Cgroup(_) => "cgroup".into(),
             Membership::Descent { .. } => "descent".into(),
         },
-        cpu_seconds: account.cpu_ns as f64 / 1e9,
+        cpu_seconds: cpu_ns as f64 / 1e9,
         processes: job.processes,
         running: core.jobs.running(job, &core.usage),
-        energy_joules: present_by_domain(core, &account.energy),
+        energy_joules: present_by_domain(core, &energy),
         idle_share_joules: idle / 1e6,
         meters,
         estimated: estimated(core),
@@ -231,15 +230,9 @@ fn processes<'a>(
 
 fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Unit> {
     let mut unit = unit(core, view.kind, view.name.clone(), view.account, booked)?;
-    let account = core.books.accounts.get(view.account)?;
-    let row: Vec<u64> = account
-        .energy
-        .iter()
-        .zip(&view.base_energy)
-        .map(|(a, b)| a + b)
-        .collect();
-    unit.energy_joules = present_by_domain(core, &row);
-    unit.cpu_seconds = (account.cpu_ns + view.base_cpu_ns) as f64 / 1e9;
+    let (cpu_ns, energy) = whole(core, view.account);
+    unit.energy_joules = present_by_domain(core, &energy);
+    unit.cpu_seconds = cpu_ns as f64 / 1e9;
     if view.kind == Kind::Container {
         // As every runtime's own tools shorten it.
         unit.label = view.name.chars().take(12).collect();
@@ -252,6 +245,23 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
         }
     }
     Some(unit)
+}
+
+/// A view's CPU time in ns and energy in µJ by meter, those under earlier agents included.
+fn whole(core: &Core, account: AccountId) -> (u64, Row) {
+    let Some(booked) = core.books.accounts.get(account) else {
+        return Default::default();
+    };
+    let Some(view) = core.books.views.of(account) else {
+        return (booked.cpu_ns, booked.energy.clone());
+    };
+    let energy = booked
+        .energy
+        .iter()
+        .zip(&view.base_energy)
+        .map(|(a, b)| a + b)
+        .collect();
+    (booked.cpu_ns + view.base_cpu_ns, energy)
 }
 
 fn unit(
@@ -389,10 +399,4 @@ fn advice(core: &Core) -> Vec<String> {
         ));
     }
     advice
-}
-
-/// The account of a job, for whoever closes it.
-#[must_use]
-pub fn account_of(core: &Core, id: &str) -> Option<AccountId> {
-    core.jobs.find(id).map(|job| job.account)
 }

@@ -6,10 +6,11 @@ use eco_meter::Load;
 use eco_usage::ProcessKey;
 
 use crate::{
-    accounts::Row,
+    accounts::{Kind, Row},
     core::Core,
+    jobs::{Job, Membership},
     meters::MeterSlot,
-    saved::{Saved, SavedMeter, SavedPhase, SavedProcess, SavedView},
+    saved::{Saved, SavedJob, SavedMeter, SavedPhase, SavedProcess, SavedView},
     scrapers::Moment,
     series::{Phase, ProcessSeries, ViewSeries},
 };
@@ -59,6 +60,39 @@ impl Core {
                 phase: phase(view.phase),
             });
         }
+        if same_boot {
+            self.resuming = saved.jobs;
+        }
+    }
+
+    /// Opens the jobs of an earlier agent again, now that it is known who is there.
+    pub(crate) fn resume_jobs(&mut self) {
+        for saved in std::mem::take(&mut self.resuming) {
+            if let Membership::Cgroup(path) = &saved.membership
+                && !self.usage.watch(path)
+            {
+                tracing::warn!(job = saved.id, "its cgroup went while no agent ran: closed");
+                continue;
+            }
+            let Some(account) = self.books.views.find(Kind::Job, &saved.id) else {
+                continue;
+            };
+            self.books.job_idle.insert(account, saved.idle_share);
+            self.jobs.resume(
+                Job {
+                    id: saved.id,
+                    name: saved.name,
+                    uid: saved.uid,
+                    started: saved.started,
+                    membership: saved.membership,
+                    account,
+                    processes: saved.processes,
+                    agent_before: (0, self.books.sum.total(&self.own_base)),
+                },
+                &self.usage,
+            );
+        }
+        self.homes.jobs_changed(&self.usage, &self.jobs);
     }
 
     /// Leaves the counters for the next agent.
@@ -80,6 +114,7 @@ impl Core {
                 .iter()
                 .filter_map(|view| self.saved_view(view))
                 .collect(),
+            jobs: self.jobs.iter().map(|job| self.saved_job(job)).collect(),
             ..Saved::default()
         };
         self.store.save(&mut saved);
@@ -178,6 +213,25 @@ impl Core {
             energy,
             phase: saved_phase(view.phase),
         })
+    }
+}
+
+impl Core {
+    fn saved_job(&self, job: &Job) -> SavedJob {
+        SavedJob {
+            id: job.id.clone(),
+            name: job.name.clone(),
+            uid: job.uid,
+            started: job.started.clone(),
+            membership: job.membership.clone(),
+            processes: job.processes,
+            idle_share: self
+                .books
+                .job_idle
+                .get(&job.account)
+                .copied()
+                .unwrap_or(0.0),
+        }
     }
 }
 

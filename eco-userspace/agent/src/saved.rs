@@ -17,7 +17,7 @@ use eco_attribution::Baseline;
 use eco_meter::{Descriptor, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts::Kind, series::ProcessName};
+use crate::{accounts::Kind, jobs::Membership, series::ProcessName};
 
 /// What this version writes, and the newest that it reads.
 const SCHEMA: u32 = 1;
@@ -43,6 +43,28 @@ pub struct Saved {
     pub processes: Vec<SavedProcess>,
     /// Views.
     pub views: Vec<SavedView>,
+    /// Open jobs.
+    #[serde(default)]
+    pub jobs: Vec<SavedJob>,
+}
+
+/// An open job. What it used is in the view of its name.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SavedJob {
+    /// What to close it by.
+    pub id: String,
+    /// A name for people.
+    pub name: String,
+    /// Who opened it.
+    pub uid: u32,
+    /// When, RFC 3339.
+    pub started: String,
+    /// Who belongs to it.
+    pub membership: Membership,
+    /// Processes that have belonged to it.
+    pub processes: u64,
+    /// Idle energy that its share of CPU time would carry, in µJ.
+    pub idle_share: f64,
 }
 
 /// A meter's books, in µJ.

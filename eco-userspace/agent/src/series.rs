@@ -278,6 +278,22 @@ impl ViewBoard {
         }
     }
 
+    /// Whatever shows and cannot grow any more leaves: views of an earlier agent whose units
+    /// were not seen again.
+    pub fn leave_dead(&mut self, now: Moment, alive: impl Fn(&ViewSeries) -> bool) {
+        for series in self.series.iter_mut().filter(|s| s.phase == Phase::Live) {
+            if !alive(series) {
+                series.phase = Phase::Leaving(now);
+            }
+        }
+    }
+
+    /// The view that an account feeds.
+    #[must_use]
+    pub fn of(&self, account: AccountId) -> Option<&ViewSeries> {
+        self.series.iter().find(|series| series.account == account)
+    }
+
     /// Moves on who was seen. `alive` says whether an account may still grow; gives out the
     /// accounts whose series went.
     pub fn advance(

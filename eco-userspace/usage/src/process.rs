@@ -5,11 +5,14 @@ use std::fmt;
 
 use eco_common::{COMM_LEN, TaskRecord};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup_table::CgroupIndex;
 
 /// A process's name for ever: its id may come again, its start never does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct ProcessKey {
     /// The process id.
     pub pid: u32,
