@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use eco_attribution::Interval;
+use eco_attribution::{IdlePolicy, Interval};
 use eco_identity::Users;
 use eco_meter::{Domain, Finding, Load};
 use eco_usage::{Charge, Frame, Process, ProcessKey, Slot, Usage};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     accounts::{AccountId, Row, Sum},
@@ -86,7 +86,14 @@ pub struct Core {
     pub(crate) orphans: FxHashMap<ProcessKey, ProcessName>,
     /// Jobs of an earlier agent that wait for the first tick.
     pub(crate) resuming: Vec<SavedJob>,
+    /// Used in this tick and not paid for yet.
     uses: Vec<Use>,
+    /// Whether this tick has counted already.
+    counted: bool,
+    /// Whether some of this tick's use is not known.
+    partial: bool,
+    /// Accounts of those who died in this tick.
+    leaving: Vec<AccountId>,
     /// `node` and `idle` of each meter as they were before the tick.
     before: Vec<(u64, u64)>,
     last_at: Option<Instant>,
@@ -132,6 +139,9 @@ impl Core {
             orphans: FxHashMap::default(),
             resuming: Vec::new(),
             uses: Vec::new(),
+            counted: false,
+            partial: false,
+            leaving: Vec::new(),
             before: Vec::new(),
             last_at: None,
             boot_unix_ns: boot_unix_ns(),
@@ -147,39 +157,58 @@ impl Core {
         self.started.elapsed()
     }
 
-    /// One tick.
+    /// One tick: counts who used the CPU, and pays for it with what the meters counted.
     pub fn tick(&mut self) {
         let begun = Instant::now();
+        self.count();
+        self.pay();
+        self.latencies.tick.record(begun.elapsed());
+    }
+
+    /// Counts who used the CPU since it was counted last. May be done several times in a tick:
+    /// all is then paid for together, as records of the dead come late and a short interval's
+    /// joules are not theirs.
+    pub fn count(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            let span = self.last_at.map_or(Duration::ZERO, |last| last.elapsed());
+            self.books
+                .begin_tick((-span.as_secs_f32() / RANK_MEMORY.as_secs_f32()).exp());
+        }
+        if let Err(why) = self.usage.sample(&mut self.frame) {
+            self.failed_scans += 1;
+            self.partial = true;
+            tracing::warn!(error = %why, "tasks not read in this tick");
+        }
+        self.ticks += 1;
+        self.welcome();
+        let known = self.uses.len();
+        self.resolve();
+        self.books.book_cpu(&self.uses[known..]);
+        self.part();
+    }
+
+    /// Reads the meters and books what they counted, with all that goes with the end of a tick.
+    fn pay(&mut self) {
+        let now = Instant::now();
         let span = self
             .last_at
-            .map_or(Duration::ZERO, |last| begun.duration_since(last));
-        self.last_at = Some(begun);
-        self.ticks += 1;
-        let partial = match self.usage.sample(&mut self.frame) {
-            Ok(()) => false,
-            Err(why) => {
-                self.failed_scans += 1;
-                tracing::warn!(error = %why, "tasks not read in this tick");
-                true
-            }
-        };
-        let keep = (-span.as_secs_f32() / RANK_MEMORY.as_secs_f32()).exp();
-        self.books.begin_tick(keep);
-        self.welcome();
-        self.resolve();
+            .map_or(Duration::ZERO, |last| now.duration_since(last));
+        self.last_at = Some(now);
+        if self.config.idle_policy == IdlePolicy::Equal {
+            self.add_resting();
+        }
         let uses = std::mem::take(&mut self.uses);
+        let books = &self.books;
         self.before.clear();
-        self.before.extend(
-            self.books
-                .node
-                .iter()
-                .zip(&self.books.idle)
-                .map(|(n, i)| (*n, *i)),
-        );
-        self.books.book_cpu(&uses);
+        self.before
+            .extend(books.node.iter().zip(&books.idle).map(|(n, i)| (*n, *i)));
+        let partial = std::mem::take(&mut self.partial);
         self.read_meters(&uses, partial);
         self.remember(span, uses.iter().map(|used| used.ns).sum());
         self.uses = uses;
+        self.uses.clear();
+        self.counted = false;
         self.book_own();
         self.bury();
         self.move_series();
@@ -193,15 +222,14 @@ impl Core {
         let saving = Instant::now();
         self.save();
         self.latencies.save.record(saving.elapsed());
-        self.latencies.tick.record(begun.elapsed());
     }
 
     /// Opens accounts for those who were born.
     fn welcome(&mut self) {
         let born = std::mem::take(&mut self.frame.born);
         self.processes.resize(self.usage.capacity(), None);
+        self.jobs.born(&born, &self.usage);
         for &slot in &born {
-            self.jobs.born(slot, &self.usage);
             let Some(process) = self.usage.process(slot) else {
                 continue;
             };
@@ -247,7 +275,6 @@ impl Core {
     /// Works out who answers for each charge.
     fn resolve(&mut self) {
         let mut uses = std::mem::take(&mut self.uses);
-        uses.clear();
         let now = self.now();
         for at in 0..self.frame.charges.len() {
             let charge = self.frame.charges[at];
@@ -275,9 +302,6 @@ impl Core {
                 eligible,
             });
         }
-        if self.config.idle_policy == eco_attribution::IdlePolicy::Equal {
-            self.add_resting(&mut uses);
-        }
         self.uses = uses;
     }
 
@@ -304,30 +328,27 @@ impl Core {
     }
 
     /// Where idle is shared equally, those who rest pay too.
-    fn add_resting(&mut self, uses: &mut Vec<Use>) {
-        let busy: rustc_hash::FxHashSet<Payer> = uses.iter().map(|used| used.payer).collect();
+    fn add_resting(&mut self) {
+        let busy: FxHashSet<Payer> = self.uses.iter().map(|used| used.payer).collect();
         let now = self.now();
-        let resting: Vec<(Slot, AccountId)> = self
-            .slots
-            .iter()
-            .map(|(account, slot)| (*slot, *account))
-            .filter(|(_, account)| !busy.contains(&Payer::Process(*account)))
-            .collect();
-        for (slot, account) in resting {
-            let Some(process) = self.usage.process(slot) else {
+        for (account, slot) in &self.slots {
+            let payer = Payer::Process(*account);
+            let Some(process) = self.usage.process(*slot).filter(|_| !busy.contains(&payer)) else {
                 continue;
             };
-            let (cgroup, uid) = (process.cgroup, process.uid);
-            let by_descent = self.jobs.of_slot(slot, &self.usage, true);
+            let by_descent = self.jobs.of_slot(*slot, &self.usage, true);
             let mut world = World {
                 usage: &self.usage,
                 jobs: &self.jobs,
                 books: &mut self.books,
                 now,
             };
-            let views = self.homes.views(cgroup, Some(uid), by_descent, &mut world);
-            uses.push(Use {
-                payer: Payer::Process(account),
+            let uid = Some(process.uid);
+            let views = self
+                .homes
+                .views(process.cgroup, uid, by_descent, &mut world);
+            self.uses.push(Use {
+                payer,
                 views,
                 ns: 0,
                 eligible: true,
@@ -411,22 +432,29 @@ impl Core {
         self.processes.get(slot.index()).copied().flatten()
     }
 
-    /// Closes the accounts of those who are no more.
-    fn bury(&mut self) {
-        let now = self.now();
+    /// Parts with those who are no more. Their accounts stay until the tick is paid for.
+    fn part(&mut self) {
         for at in 0..self.frame.gone.len() {
             let slot = self.frame.gone[at];
             self.jobs.died(slot);
-            let Some(account) = self.processes.get_mut(slot.index()).and_then(Option::take) else {
-                continue;
-            };
-            self.books.board.leave(account, now);
-            self.books.accounts.close(account);
-            self.slots.remove(&account);
+            if let Some(account) = self.processes.get_mut(slot.index()).and_then(Option::take) {
+                self.slots.remove(&account);
+                self.leaving.push(account);
+            }
         }
+        let now = self.now();
         for at in 0..self.frame.cgroups_gone.len() {
             self.homes
                 .forget(self.frame.cgroups_gone[at], &mut self.books, now);
+        }
+    }
+
+    /// Closes the accounts of those who are no more.
+    fn bury(&mut self) {
+        let now = self.now();
+        for account in self.leaving.drain(..) {
+            self.books.board.leave(account, now);
+            self.books.accounts.close(account);
         }
     }
 

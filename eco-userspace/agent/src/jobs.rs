@@ -172,22 +172,38 @@ impl Jobs {
         Some(job)
     }
 
-    /// A process was born: it belongs where its parent does.
-    pub fn born(&mut self, slot: Slot, usage: &Usage) {
-        let Some(process) = usage.process(slot) else {
+    /// Processes were born: each belongs where its parent does.
+    pub fn born(&mut self, born: &[Slot], usage: &Usage) {
+        if self.open.is_empty() {
             return;
-        };
-        let Some(parent) = usage.find(process.parent) else {
-            return;
-        };
-        let by_root = self.open.iter().find_map(|job| match job.membership {
-            Membership::Descent { root, .. } if root == process.parent => Some(job.account),
-            _ => None,
-        });
-        if let Some(account) = self.by_slot.get(&parent).copied().or(by_root) {
-            self.by_slot.insert(slot, account);
-            self.count(account, 1);
         }
+        // Once more as long as somebody joins: a child may be listed before its parent.
+        while born.iter().filter(|slot| self.join(**slot, usage)).count() > 0 {}
+    }
+
+    fn join(&mut self, slot: Slot, usage: &Usage) -> bool {
+        let Some(process) = usage.process(slot) else {
+            return false;
+        };
+        // The agent is nobody's work, though a caller may have started it.
+        if self.by_slot.contains_key(&slot) || process.key.pid == std::process::id() {
+            return false;
+        }
+        let by_parent = usage
+            .find(process.parent)
+            .and_then(|parent| self.by_slot.get(&parent));
+        let by_root = || {
+            self.open.iter().find_map(|job| match job.membership {
+                Membership::Descent { root, .. } if root == process.parent => Some(job.account),
+                _ => None,
+            })
+        };
+        let Some(account) = by_parent.copied().or_else(by_root) else {
+            return false;
+        };
+        self.by_slot.insert(slot, account);
+        self.count(account, 1);
+        true
     }
 
     /// A process is no more.
@@ -271,11 +287,12 @@ fn descendants(usage: &Usage, root: ProcessKey) -> Vec<(Slot, ProcessKey)> {
         .map(|slot| (slot, root))
         .into_iter()
         .collect();
+    let me = std::process::id();
     let mut at = 0;
     while let Some(&(_, parent)) = members.get(at) {
         let children = usage
             .processes()
-            .filter(|(_, p)| p.parent == parent && p.key != parent);
+            .filter(|(_, p)| p.parent == parent && p.key != parent && p.key.pid != me);
         members.extend(children.map(|(slot, p)| (slot, p.key)));
         at += 1;
     }

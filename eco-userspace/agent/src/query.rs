@@ -386,7 +386,7 @@ fn advice(core: &Core) -> Vec<String> {
         .findings
         .iter()
         .filter(|finding| !finding.advice.is_empty())
-        .map(|finding| format!("{}: {}; {}", finding.place, finding.what, finding.advice))
+        .map(|finding| format!("{}: {}. {}", finding.place, finding.what, finding.advice))
         .collect();
     if core.usage.tier() == eco_usage::Tier::Procfs {
         advice.push(format!("CPU time: {}", core.tier_reason));

@@ -90,15 +90,16 @@ pub fn show(core: &Core, id: &str, caller: Caller) -> Result<api::Job, JobError>
 /// When there is none of that id, or it is somebody else's.
 pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobError> {
     find(core, id, caller)?;
-    core.tick();
+    core.count();
     for _ in 0..GRACES {
         let known = core.frame.counters.deaths;
         thread::sleep(GRACE);
-        core.tick();
+        core.count();
         if core.frame.counters.deaths == known {
             break;
         }
     }
+    core.tick();
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
     core.jobs.close(id);

@@ -32,13 +32,22 @@ impl Usage {
         });
     }
 
-    /// Charges the last slice of everyone who died, and the whole life of those who were never
-    /// seen alive.
-    pub(crate) fn bury(&mut self, frame: &mut Frame) {
+    /// Before the scan: the final runtimes of threads that cannot be in it.
+    pub(crate) fn bury_threads(&mut self) {
         let deaths = std::mem::take(&mut self.deaths);
         for record in deaths.iter().filter(|r| !r.is_leader()) {
             self.bury_thread(record);
         }
+        self.deaths = deaths;
+        let tick = self.tick;
+        self.early_threads
+            .retain(|_, (_, at)| tick < *at + PATIENCE_TICKS);
+    }
+
+    /// After the scan, which shows the parents of the dead: charges the last slice of everyone
+    /// who died, and the whole life of those who were never seen alive.
+    pub(crate) fn bury(&mut self, frame: &mut Frame) {
+        let deaths = std::mem::take(&mut self.deaths);
         for record in deaths.iter().filter(|r| r.is_leader()) {
             self.bury_process(record, frame);
         }
@@ -46,9 +55,6 @@ impl Usage {
         self.deaths.clear();
         self.charge_unseen(frame);
         self.charge_spilled(frame);
-        let tick = self.tick;
-        self.early_threads
-            .retain(|_, (_, at)| tick < *at + PATIENCE_TICKS);
     }
 
     fn bury_thread(&mut self, record: &TaskRecord) {

@@ -179,9 +179,10 @@ impl Usage {
             self.baseline_at_ns = frame.window.before_ns;
             self.forget_deaths_before_us();
         }
-        self.bury(frame);
+        self.bury_threads();
         let scanned = self.scan(frame);
         frame.window.after_ns = boottime_ns();
+        self.bury(frame);
         if scanned.is_ok() {
             self.last_scan_ns = frame.window.before_ns;
             self.settle_living(frame);
