@@ -73,7 +73,10 @@ pub(crate) struct CgroupTable {
     slots: Vec<Option<Cgroup>>,
     free: Vec<u32>,
     by_ids: FxHashMap<CgroupIds, u32>,
+    /// The deepest first: what is charged inside one counts for those around it.
     watches: Vec<Watch>,
+    /// The last tick that was tidied up after.
+    tick: u64,
 }
 
 impl CgroupTable {
@@ -153,17 +156,22 @@ impl CgroupTable {
             cgroup.deaths += 1;
             cgroup.touched = tick;
         }
-        // The deepest one: an outer watch has its own, smaller, remainder.
-        let inside = |w: &&mut Watch| w.members.contains(&index);
-        let watch = self
+        // The deepest: an outer watch has its own, smaller, remainder. There may be two of one
+        // cgroup, of which the older is on its way out.
+        let mut inside = self
             .watches
             .iter_mut()
-            .filter(inside)
-            .max_by_key(|w| w.path.len())?;
-        watch.touched = tick;
-        let taken = watch.credit_ns.min(ns);
-        watch.credit_ns -= taken;
-        Some(ns - taken)
+            .filter(|w| w.members.contains(&index))
+            .peekable();
+        let deepest = inside.peek()?.path.len();
+        let mut due = ns;
+        for watch in inside.take_while(|w| w.path.len() == deepest) {
+            watch.touched = tick;
+            let taken = watch.credit_ns.min(due);
+            watch.credit_ns -= taken;
+            due -= taken;
+        }
+        Some(due)
     }
 
     pub(crate) fn is_watched(&self, index: CgroupIndex) -> bool {
@@ -196,14 +204,19 @@ impl CgroupTable {
             )
         });
         let now = cgroups::usage_ns(places.mounts, Hierarchy::Unified, path)?;
-        self.add_watch(path.to_owned(), Hierarchy::Unified, true, home, places.tick);
-        let charged = self.watches.last().map(|w| self.charged(w))?;
-        self.watches.last_mut()?.base = Some((now, charged));
+        let at = self.add_watch(path.to_owned(), Hierarchy::Unified, true, home, places.tick);
+        self.watches[at].base = Some((now, self.charged(&self.watches[at])));
         Some(home)
     }
 
+    /// From now on it is a watch like any other: it lasts until the records of those have come
+    /// for whom it charged in advance.
     pub(crate) fn unwatch(&mut self, path: &str) {
-        self.watches.retain(|w| !(w.explicit && w.path == path));
+        let asked_for = |w: &&mut Watch| w.explicit && w.path == path;
+        for watch in self.watches.iter_mut().filter(asked_for) {
+            watch.explicit = false;
+            watch.touched = self.tick;
+        }
     }
 
     /// Reads the totals of all watched cgroups. Before the scan, so that what the scan sees is
@@ -247,6 +260,7 @@ impl CgroupTable {
     /// Starts watches where processes die, ends those that rest, and forgets cgroups that are
     /// empty for long. Gives out the forgotten.
     pub(crate) fn tidy(&mut self, tick: u64, gone: &mut Vec<CgroupIndex>) {
+        self.tick = tick;
         self.watches
             .retain(|w| w.explicit || tick < w.touched + WATCH_TICKS);
         for at in 0..self.slots.len() {
@@ -284,7 +298,7 @@ impl CgroupTable {
         explicit: bool,
         home: CgroupIndex,
         tick: u64,
-    ) {
+    ) -> usize {
         let mut watch = Watch {
             path,
             hierarchy,
@@ -303,7 +317,11 @@ impl CgroupTable {
             .map(|(i, _)| i)
             .filter(|&i| self.contains(&watch, i))
             .collect();
-        self.watches.push(watch);
+        let at = self
+            .watches
+            .partition_point(|w| w.path.len() >= watch.path.len());
+        self.watches.insert(at, watch);
+        at
     }
 
     fn contains(&self, watch: &Watch, index: CgroupIndex) -> bool {
