@@ -11,14 +11,14 @@ use std::{
 use eco_attribution::{IdlePolicy, Interval};
 use eco_identity::Users;
 use eco_meter::{Domain, Finding, Load};
-use eco_usage::{Charge, Frame, Process, ProcessKey, Slot, Usage};
-use rustc_hash::{FxHashMap, FxHashSet};
+use eco_usage::{Frame, Process, ProcessKey, Slot, Usage};
+use rustc_hash::FxHashMap;
 
 use crate::{
     accounts::{AccountId, Row, Sum},
-    books::{Books, Payer, Use},
+    books::{Books, Use},
     config::Config,
-    homes::{Homes, World},
+    homes::Homes,
     jobs::Jobs,
     latency::Latencies,
     meters::{self, MeterSlot},
@@ -87,7 +87,7 @@ pub struct Core {
     /// Jobs of an earlier agent that wait for the first tick.
     pub(crate) resuming: Vec<SavedJob>,
     /// Used in this tick and not paid for yet.
-    uses: Vec<Use>,
+    pub(crate) uses: Vec<Use>,
     /// Whether this tick has counted already.
     counted: bool,
     /// Whether some of this tick's use is not known.
@@ -269,90 +269,6 @@ impl Core {
             .collect();
         for account in holders {
             self.jobs.count(account, 1);
-        }
-    }
-
-    /// Works out who answers for each charge.
-    fn resolve(&mut self) {
-        let mut uses = std::mem::take(&mut self.uses);
-        let now = self.now();
-        for at in 0..self.frame.charges.len() {
-            let charge = self.frame.charges[at];
-            let (payer, uid) = self.payer(&charge);
-            let by_descent = charge
-                .owner
-                .and_then(|slot| self.jobs.of_slot(slot, &self.usage, charge.own));
-            let mut world = World {
-                usage: &self.usage,
-                jobs: &self.jobs,
-                books: &mut self.books,
-                now,
-            };
-            let views = self.homes.views(charge.cgroup, uid, by_descent, &mut world);
-            if charge.processes > 0 {
-                for view in views.iter().flatten() {
-                    self.jobs.count(*view, charge.processes);
-                }
-            }
-            let eligible = matches!(payer, Payer::Process(_));
-            uses.push(Use {
-                payer,
-                views,
-                ns: charge.ns,
-                eligible,
-            });
-        }
-        self.uses = uses;
-    }
-
-    /// Who pays for a charge, and whose user it is.
-    fn payer(&self, charge: &Charge) -> (Payer, Option<u32>) {
-        let Some((slot, process)) = charge
-            .owner
-            .and_then(|slot| Some((slot, self.usage.process(slot)?)))
-        else {
-            return (Payer::Nobody, None);
-        };
-        if process.kernel {
-            // What kernel threads start is the kernel's too, short-lived helpers included.
-            return (Payer::Kernel, None);
-        }
-        let account = self.processes.get(slot.index()).copied().flatten();
-        // Children that ended unseen are their parent's doing, unless they live elsewhere or
-        // were merely handed to init.
-        let answers = charge.own || (process.key.pid != 1 && process.cgroup == charge.cgroup);
-        match account.filter(|_| answers) {
-            Some(account) => (Payer::Process(account), Some(process.uid)),
-            None => (Payer::Nobody, (!charge.own).then_some(process.uid)),
-        }
-    }
-
-    /// Where idle is shared equally, those who rest pay too.
-    fn add_resting(&mut self) {
-        let busy: FxHashSet<Payer> = self.uses.iter().map(|used| used.payer).collect();
-        let now = self.now();
-        for (account, slot) in &self.slots {
-            let payer = Payer::Process(*account);
-            let Some(process) = self.usage.process(*slot).filter(|_| !busy.contains(&payer)) else {
-                continue;
-            };
-            let by_descent = self.jobs.of_slot(*slot, &self.usage, true);
-            let mut world = World {
-                usage: &self.usage,
-                jobs: &self.jobs,
-                books: &mut self.books,
-                now,
-            };
-            let uid = Some(process.uid);
-            let views = self
-                .homes
-                .views(process.cgroup, uid, by_descent, &mut world);
-            self.uses.push(Use {
-                payer,
-                views,
-                ns: 0,
-                eligible: true,
-            });
         }
     }
 
