@@ -214,6 +214,7 @@ impl Core {
         self.move_series();
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.homes.refresh_users();
+            crate::work::close_abandoned(self);
             let now = self.now();
             self.books
                 .views

@@ -232,6 +232,27 @@ impl Jobs {
         })
     }
 
+    /// Jobs that nobody can close or add to any more: their opener is gone, and so is all that
+    /// belonged to them.
+    #[must_use]
+    pub fn abandoned(&self, usage: &Usage) -> Vec<String> {
+        let left = |job: &&Job| match &job.membership {
+            Membership::Descent { root, .. } => {
+                usage.find(*root).is_none() && self.running(job, usage) == 0
+            }
+            Membership::Cgroup(path) => usage
+                .mounts()
+                .unified
+                .as_ref()
+                .is_none_or(|mount| !mount.join(path.trim_start_matches('/')).exists()),
+        };
+        self.open
+            .iter()
+            .filter(left)
+            .map(|job| job.id.clone())
+            .collect()
+    }
+
     /// How many living processes belong to a job.
     #[must_use]
     pub fn running(&self, job: &Job, usage: &Usage) -> u64 {

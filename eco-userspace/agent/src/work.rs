@@ -102,15 +102,32 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     core.tick();
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
-    core.jobs.close(id);
+    forget(core, &job);
+    tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
+    Ok(closed)
+}
+
+/// Closes the jobs that nobody is left to close: of a caller that was killed.
+pub(crate) fn close_abandoned(core: &mut Core) {
+    for id in core.jobs.abandoned(&core.usage) {
+        if let Some(job) = core.jobs.find(&id).cloned() {
+            forget(core, &job);
+            tracing::info!(
+                job = id,
+                "job closed, as its opener and all its processes are gone"
+            );
+        }
+    }
+}
+
+fn forget(core: &mut Core, job: &Job) {
+    core.jobs.close(&job.id);
     if let Membership::Cgroup(path) = &job.membership {
         core.usage.unwatch(path);
     }
     core.homes.jobs_changed(&core.usage, &core.jobs);
     let now = core.now();
     core.books.views.leave(job.account, now);
-    tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
-    Ok(closed)
 }
 
 fn find<'a>(core: &'a Core, id: &str, caller: Caller) -> Result<&'a Job, JobError> {
