@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "what xtask prints is what it is for")]
 
 mod build;
+mod kernels;
 mod lint;
 mod run;
 mod setup;
@@ -63,6 +64,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Bring kernels that tests boot in a virtual machine, and the emulator
+    Kernels,
     /// Check format, clippy, licences and sources of dependencies, and tidy
     Lint,
     /// Check the few rules of the house that a machine can check
@@ -87,6 +90,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Build { debug } => build::main(&workspace, debug),
         Command::Run { .. } => run::main(&workspace, &args_as_typed()),
         Command::Test { .. } => test::main(&workspace, &args_as_typed()),
+        Command::Kernels => kernels::main(),
         Command::Lint => lint::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }

@@ -134,6 +134,11 @@ impl Folder {
         Ok(Self { path })
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// `PATH` with bpf-linker in front.
     ///
     /// # Errors
