@@ -71,7 +71,13 @@ fn fetch(folder: &Path, series: &str, package: &str) -> Result<()> {
     let concrete = newest(package)?;
     succeed(
         Command::new("apt-get")
-            .args(["download", "-qq", "-o", "APT::Sandbox::User=root", &concrete])
+            .args([
+                "download",
+                "-qq",
+                "-o",
+                "APT::Sandbox::User=root",
+                &concrete,
+            ])
             .current_dir(&staging),
     )?;
     let deb = find(&staging, "linux-image")?;
