@@ -365,6 +365,12 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
+    // serde would take a list too, and an empty one for a request without any wish.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::Bad(
+            "the body is no job: it must be a JSON object".into(),
+        ));
+    }
     serde_json::from_slice(body).map_err(|why| ApiError::Bad(format!("the body is no job: {why}")))
 }
 

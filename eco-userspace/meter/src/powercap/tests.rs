@@ -213,6 +213,18 @@ fn a_counter_that_may_not_be_read_is_a_finding_that_says_what_to_do() {
 }
 
 #[test]
+fn a_counter_that_opens_but_cannot_be_read_is_no_meter() {
+    let sys = Sys::new();
+    let counter = sys.zone("intel-rapl:0", "package-0").join("energy_uj");
+    fs::remove_file(&counter).unwrap();
+    // The simplest thing that opens and does not read.
+    fs::create_dir(&counter).unwrap();
+    let (meters, findings) = sys.open();
+    assert!(meters.is_empty());
+    assert!(findings[0].what.contains("cannot be read"), "{findings:?}");
+}
+
+#[test]
 fn the_total_follows_the_counter_through_a_wrap() {
     let (_sys, mut meter, counter) = Sys::package();
     fs::write(&counter, format!("{}\n", RANGE - 9)).unwrap();

@@ -6,6 +6,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -191,7 +192,7 @@ fn open(
         return None;
     }
     let counter_path = folder.join("energy_uj");
-    let counter_file = match File::open(&counter_path) {
+    let counter_file = match File::open(&counter_path).and_then(readable) {
         Ok(file) => file,
         Err(error) => {
             findings.push(no_counter(&counter_path, &error));
@@ -224,6 +225,13 @@ fn open(
         range,
         rated_watts: rated_watts(folder),
     })
+}
+
+/// A counter that opens but cannot be read (its package is offline, its driver refuses) is no
+/// meter: else the model would not stand in for it.
+fn readable(file: File) -> io::Result<File> {
+    file.read_at(&mut [0], 0)?;
+    Ok(file)
 }
 
 /// The largest of the zone's limits: long term, short term, peak.
@@ -260,11 +268,11 @@ fn no_counter(path: &Path, error: &io::Error) -> Finding {
         "Run the agent as root, or give it CAP_DAC_READ_SEARCH: the kernel lets only root read \
          RAPL since 2020 (CVE-2020-8694)."
     } else {
-        ""
+        "Start the agent again once it can be read; until then its energy is missing."
     };
     finding(
         path,
-        &format!("the counter cannot be opened: {error}"),
+        &format!("the counter cannot be read: {error}"),
         advice,
     )
 }
