@@ -1,1 +1,22 @@
-//! Tests.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The lab that eco is tested in, as a program outside the project would test it: through its
+//! two binaries, its socket, its metrics and its JSON.
+//!
+//! What is measured is held against what the kernel itself counted ([`cgroup`], a workload's own
+//! resource usage) and against a meter whose truth is known ([`power`]).
+
+pub mod agent;
+pub mod cgroup;
+pub mod http;
+pub mod increase;
+pub mod launch;
+pub mod metrics;
+pub mod needs;
+pub mod power;
+pub mod process_tree;
+pub mod programs;
+pub mod quiet;
+pub mod run;
+pub mod user;
+pub mod wait;
+pub mod workload;

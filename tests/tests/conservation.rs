@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every joule that a meter counted is in exactly one place: at any scrape, and as Prometheus
+//! adds over time.
+//!
+//! One experiment, of which each test states one finding: processes of all kinds come and go,
+//! many more than are shown by name, and a scrape comes each second.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+use std::{sync::OnceLock, thread, time::Duration};
+
+use anyhow::Result;
+use eco_tests::{
+    agent::{Agent, Setup},
+    increase::{Falls, Increase, PAYERS, books},
+    metrics::Metrics,
+    needs,
+    power::PowerTree,
+    workload::Workload,
+};
+
+const SECONDS: u64 = 30;
+
+/// So few are shown by name that they are always taking turns.
+const TOP: &str = "6";
+
+/// Books may be off by what a number on paper is rounded to.
+const MILLIJOULE_UJ: i128 = 1_000;
+
+fn scrapes() -> &'static [Metrics] {
+    // One that failed is not tried again for each test.
+    static SCRAPES: OnceLock<Result<Vec<Metrics>>> = OnceLock::new();
+    SCRAPES.get_or_init(experiment).as_ref().unwrap()
+}
+
+fn experiment() -> Result<Vec<Metrics>> {
+    let tree = PowerTree::with_dram()?;
+    let mut setup = Setup::metered_by(tree.sysfs());
+    setup.variables.push(("ECO_TOP", TOP.to_owned()));
+    let agent = Agent::start(setup)?;
+    let mut churns = Vec::new();
+    for _ in 0..3 {
+        churns.push(Workload::new(&format!("churn {SECONDS}"))?.start()?);
+    }
+    let mut scrapes = Vec::new();
+    for _ in 0..SECONDS {
+        scrapes.push(agent.scrape()?);
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(scrapes)
+}
+
+#[test]
+fn at_any_scrape_the_parts_are_the_node_to_the_millijoule() {
+    needs!(Programs, Root, ExactCpu);
+    for (second, metrics) in scrapes().iter().enumerate() {
+        let books = books(metrics).unwrap();
+        assert_eq!(books.len(), 2, "package and dram");
+        for (domain, node, parts) in books {
+            let off = node - parts;
+            assert!(
+                off.abs() <= MILLIJOULE_UJ,
+                "scrape {second}, {domain}: {off} uJ are missing"
+            );
+        }
+        assert_eq!(metrics.sum("eco_conservation_error_joules", &[]), 0.0);
+    }
+}
+
+#[test]
+fn over_time_what_prometheus_adds_is_the_node() {
+    needs!(Programs, Root, ExactCpu);
+    let mut increase = Increase::default();
+    for metrics in scrapes() {
+        increase.observe(metrics).unwrap();
+    }
+    for domain in ["package", "dram"] {
+        let units = PAYERS
+            .iter()
+            .map(|kind| increase.of("eco_unit_energy_joules_total", kind, domain));
+        let parts = units.sum::<i128>()
+            + increase.of("eco_idle_energy_joules_total", "", domain)
+            + increase.of("eco_unattributed_energy_joules_total", "", domain);
+        let node = increase.of("eco_node_energy_joules_total", "", domain);
+        let off = parts as f64 / node as f64 - 1.0;
+        println!("{domain}: {parts} of {node} uJ: {off:+.5}");
+        assert!(node > 10_000_000, "{domain}: {node} uJ");
+        assert!(off.abs() <= 0.005, "{domain}: off by {off:+.5}");
+    }
+}
+
+#[test]
+fn the_test_above_could_fail_for_processes_did_come_and_go() {
+    needs!(Programs, Root, ExactCpu);
+    let last = scrapes().last().unwrap();
+    assert!(last.sum("eco_departed_energy_joules_total", &[]) > 0.0);
+    let by_kind = |kind| last.sum("eco_unit_energy_joules_total", &[("kind", kind)]);
+    assert!(by_kind("process") > 0.0 && by_kind("other") > 0.0);
+}
+
+#[test]
+fn no_counter_falls() {
+    needs!(Programs, Root, ExactCpu);
+    let mut falls = Falls::default();
+    scrapes().iter().for_each(|metrics| falls.observe(metrics));
+    assert!(falls.found().is_empty(), "{:#?}", falls.found());
+}
+
+#[test]
+fn processes_by_name_are_bounded_and_the_dead_leave() {
+    needs!(Programs, Root, ExactCpu);
+    let top: usize = TOP.parse().unwrap();
+    for metrics in scrapes() {
+        let filter = [("kind", "process"), ("domain", "package")];
+        let shown = metrics
+            .select("eco_unit_energy_joules_total", &filter)
+            .count();
+        // Those who leave stay for one more scrape.
+        assert!(shown <= 2 * top, "{shown} processes are shown");
+    }
+}
+
+#[test]
+fn a_counter_starts_at_zero_whatever_the_meter_stood_at() {
+    needs!(Programs, Root, ExactCpu);
+    let first = scrapes().first().unwrap();
+    let node = first.sum("eco_node_energy_joules_total", &[("domain", "package")]);
+    // The raw counter stands at 262 kJ; since the agent's start not even a minute has passed.
+    assert!(node < 60.0 * 60.0, "{node} J");
+}
