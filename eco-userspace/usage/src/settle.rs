@@ -20,7 +20,7 @@ impl Usage {
                 match process.state {
                     State::Alive => {
                         process.state = State::Vanished(tick);
-                        let known = account.total_ns + account.reaped_ns;
+                        let known = account.total_ns.saturating_add(account.reaped_ns);
                         vanished.push((process.parent, known));
                     }
                     State::Vanished(since) if tick >= since + PATIENCE_TICKS => given_up.push(slot),
@@ -47,7 +47,7 @@ impl Usage {
         }
         for (parent, known) in vanished {
             if let Some(mother) = self.table.by_key_mut(parent) {
-                mother.account.explained_ns += known;
+                mother.account.explained_ns = mother.account.explained_ns.saturating_add(known);
             }
         }
         for slot in given_up {
