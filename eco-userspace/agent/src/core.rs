@@ -72,6 +72,9 @@ pub struct Core {
     pub ticks: u64,
     /// Ticks in which the living could not be read.
     pub failed_scans: u64,
+    /// The largest estimate shown of the time spent in the fold of the dead, in seconds: it is a
+    /// sampled mean times a count, and the mean may fall where a counter must not.
+    pub(crate) fold_seconds: f64,
     /// The last minute, for means over a window.
     pub recent: Recent,
     /// All energy of this agent and those before it, in µJ by meter.
@@ -131,6 +134,7 @@ impl Core {
             started: Instant::now(),
             ticks: 0,
             failed_scans: 0,
+            fold_seconds: 0.0,
             recent: Recent::default(),
             own_energy: Row::new(),
             own_base: Row::new(),

@@ -324,7 +324,8 @@ fn write_bpf(core: &mut Core, text: &mut Exposition<'_>) {
     );
     let mean = fold.timed_ns as f64 / fold.timed.max(1) as f64;
     text.seconds(&[("program", "tasks")], costs.scan_ns);
-    text.real(&[("program", "deaths")], mean * fold.deaths as f64 / 1e9);
+    core.fold_seconds = core.fold_seconds.max(mean * fold.deaths as f64 / 1e9);
+    text.real(&[("program", "deaths")], core.fold_seconds);
     text.family(
         "eco_bpf_run_count_total",
         Type::Counter,
