@@ -45,6 +45,8 @@ pub struct Config {
     pub idle_policy: IdlePolicy,
     /// The model, where there is no meter.
     pub model: ModelConfig,
+    /// The NVIDIA driver's library: a path, or a name that the loader looks up.
+    pub nvml_library: String,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -116,6 +118,11 @@ const KEYS: &[Key] = &[
         name: "model.max_watts",
         default: "",
         about: "the model's full power, whole machine",
+    },
+    Key {
+        name: "nvml.library",
+        default: eco_nvml::LIBRARY,
+        about: "the NVIDIA driver's library: a path, or a name for the loader",
     },
     Key {
         name: "log",
@@ -282,6 +289,7 @@ impl Settings {
                 idle_watts: self.watts("model.idle_watts")?,
                 max_watts: self.watts("model.max_watts")?,
             },
+            nvml_library: self.get("nvml.library").to_owned(),
             log,
         })
     }

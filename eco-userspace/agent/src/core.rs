@@ -18,6 +18,7 @@ use crate::{
     accounts::{AccountId, Row, Sum},
     books::{Books, Use},
     config::Config,
+    gpus::Gpus,
     homes::Homes,
     jobs::Jobs,
     latency::Latencies,
@@ -60,6 +61,8 @@ pub struct Core {
     pub homes: Homes,
     /// Open jobs.
     pub jobs: Jobs,
+    /// Who used the GPUs.
+    pub gpus: Gpus,
     /// Who scrapes.
     pub scrapers: Scrapers,
     /// How long the agent's own steps take.
@@ -114,7 +117,8 @@ impl Core {
             "cpu time is counted"
         );
         let cpus = cpus_online();
-        let bank = meters::discover(&config.sysfs, &config.procfs, &config.model, cpus);
+        let mut bank = meters::discover(&config.sysfs, &config.procfs, &config.model, cpus);
+        let gpus = Gpus::open(&config, &mut bank);
         let books = Books::new(config.idle_policy, config.top);
         let mut core = Self {
             node: config.node_name(),
@@ -128,6 +132,7 @@ impl Core {
             books,
             homes: Homes::new(Users::open(&PathBuf::from("/etc/passwd"))),
             jobs: Jobs::default(),
+            gpus,
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
             store: Store::open(config.state.as_deref()),
@@ -164,6 +169,7 @@ impl Core {
     /// One tick: counts who used the CPU, and pays for it with what the meters counted.
     pub fn tick(&mut self) {
         let begun = Instant::now();
+        self.gpus.ask();
         self.count();
         self.pay();
         self.latencies.tick.record(begun.elapsed());
@@ -208,6 +214,7 @@ impl Core {
         self.before
             .extend(books.node.iter().zip(&books.idle).map(|(n, i)| (*n, *i)));
         let partial = std::mem::take(&mut self.partial);
+        self.sample_gpus();
         self.read_meters(&uses, partial);
         self.remember(span, uses.iter().map(|used| used.ns).sum());
         self.uses = uses;
@@ -286,6 +293,10 @@ impl Core {
             if !slot.is_present() {
                 continue;
             }
+            let (uses, partial) = match self.gpus.users_of(at) {
+                Some(users) => (users.uses, users.partial),
+                None => (uses, partial),
+            };
             let begun = Instant::now();
             let counted = slot.read(&load);
             self.latencies.meter.record(begun.elapsed());
@@ -357,6 +368,7 @@ impl Core {
     fn part(&mut self) {
         for at in 0..self.frame.gone.len() {
             let slot = self.frame.gone[at];
+            self.part_from_gpus(slot);
             self.jobs.died(slot);
             if let Some(account) = self.processes.get_mut(slot.index()).and_then(Option::take) {
                 self.slots.remove(&account);
@@ -377,6 +389,12 @@ impl Core {
             self.books.board.leave(account, now);
             self.books.accounts.close(account);
         }
+    }
+
+    /// A moment of `CLOCK_BOOTTIME`, in µs of Unix time.
+    #[must_use]
+    pub fn unix_us(&self, boottime_ns: u64) -> u64 {
+        (self.boot_unix_ns + boottime_ns) / 1000
     }
 
     /// When a process started, in seconds of Unix time.

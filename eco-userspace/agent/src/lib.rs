@@ -12,6 +12,7 @@ mod charges;
 pub mod config;
 pub mod core;
 pub mod exposition;
+pub mod gpus;
 pub mod homes;
 pub mod http;
 pub mod jobs;

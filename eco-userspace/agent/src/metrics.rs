@@ -35,6 +35,7 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     write_units(core, &mut text);
     write_jobs(core, &mut text);
     write_conservation(core, &mut text);
+    crate::gpus::write(core, &mut text);
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
     write_bpf(core, &mut text);

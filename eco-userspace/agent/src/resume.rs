@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Going on from the counters of an earlier agent, and leaving them for the next.
 
-use eco_attribution::{Baseline, Reason};
+use eco_attribution::Reason;
 use eco_meter::Load;
 use eco_usage::ProcessKey;
 
@@ -152,7 +152,7 @@ impl Core {
         }
         self.own_energy[at] = saved.own;
         let slot = &mut self.meters[at];
-        if saved.baseline.cpus() == Baseline::new(self.cpus).cpus() {
+        if saved.baseline.cpus() == slot.baseline.cpus() {
             slot.baseline = saved.baseline.clone();
         }
         // The first read sets the meter's base, which is where downtime ends.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use quantity::{Joules, Microjoules, Watts};
 
 pub mod model;
+pub mod nvml;
 pub mod powercap;
 
 /// One counter of energy.
@@ -126,6 +127,8 @@ impl fmt::Display for Domain {
 pub enum Source {
     /// RAPL through `/sys/class/powercap`.
     RaplPowercap,
+    /// An NVIDIA GPU, as its driver counts.
+    Nvml,
     /// An estimate from the CPU's family and its load.
     Model,
 }
@@ -136,6 +139,7 @@ impl Source {
     pub fn label(self) -> &'static str {
         match self {
             Self::RaplPowercap => "rapl-powercap",
+            Self::Nvml => "nvml",
             Self::Model => "model",
         }
     }
@@ -234,6 +238,14 @@ pub enum MeterError {
         path: PathBuf,
         /// What it held, cut short.
         text: String,
+    },
+    /// A meter that is asked rather than read (a management controller) does not tell.
+    #[error("{place}: {why}")]
+    NoAnswer {
+        /// The device or address.
+        place: String,
+        /// What is wrong, and what to do about it.
+        why: String,
     },
     /// The read failed otherwise.
     #[error("{path}: {source}")]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who used the CPU, in nanoseconds.
+//! Who used the CPU and the GPU, in nanoseconds.
 //!
 //! [`open`] picks the best source that the machine allows; [`Usage::sample`] says, each tick,
 //! who used how much since the last one. Nobody who lived, died or was born in between is lost
@@ -15,6 +15,7 @@ pub mod clock;
 mod dead;
 pub mod fields;
 pub mod frame;
+pub mod gpu;
 mod hidden;
 pub mod ledger;
 pub mod process;

@@ -210,7 +210,11 @@ impl Scenario {
     /// The fault that meets a call at `seconds`, if any.
     pub(crate) fn fault(&self, gpu: Option<usize>, call: &str, seconds: f64) -> Option<&Fault> {
         self.fault.iter().find(|fault| {
-            let here = fault.gpu.is_none() || fault.gpu == gpu;
+            // Without a GPU it is in all of them; in the driver as a whole only where named.
+            let here = match fault.gpu {
+                Some(_) => fault.gpu == gpu,
+                None => gpu.is_some() || fault.call.is_some(),
+            };
             let this = fault.call.as_deref().is_none_or(|name| name == call);
             let now = seconds >= fault.at && seconds < fault.at + fault.seconds;
             here && this && now && fault.what.stops_calls()

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who pays for a GPU: each GPU's use, joined to the processes, containers, users and jobs that
+//! the CPU side knows.
+//!
+//! A driver knows processes by their id alone, and tells of them late: a process may be gone,
+//! and its id another's. So those who left are remembered for a while, and a process is who it
+//! says only if it was there at the time.
+
+use eco_attribution::IdlePolicy;
+use eco_usage::{
+    Slot,
+    gpu::{GpuFrame, GpuSource, NvmlUse},
+};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    accounts::AccountId,
+    books::{Payer, Use, VIEWS},
+    config::Config,
+    core::Core,
+    exposition::{Exposition, Type},
+    homes::World,
+    meters::{Bank, MeterSlot},
+    privileges,
+};
+
+/// For how many ticks those who left are remembered: a driver samples once a second at least.
+const REMEMBERED_TICKS: u64 = 3;
+
+/// All GPUs whose users are known.
+#[derive(Default)]
+pub struct Gpus {
+    watched: Vec<Watched>,
+    /// Processes that are no more, by id.
+    parted: FxHashMap<u32, Parted>,
+}
+
+/// One GPU.
+struct Watched {
+    /// Its meter's place.
+    meter: usize,
+    device: String,
+    source: Box<dyn GpuSource>,
+    frame: GpuFrame,
+    uses: Vec<Use>,
+    /// Whether it is known who used it up to now.
+    is_known: bool,
+}
+
+struct Parted {
+    who: Who,
+    started_us: u64,
+    tick: u64,
+}
+
+/// Who answers for a process.
+#[derive(Clone, Copy)]
+struct Who {
+    payer: Payer,
+    views: [Option<AccountId>; VIEWS],
+}
+
+/// What is known of a GPU's users in this tick.
+pub(crate) struct Users<'a> {
+    /// Each with its part of the GPU's time.
+    pub(crate) uses: &'a [Use],
+    /// Whether some of it is missing.
+    pub(crate) partial: bool,
+}
+
+impl Gpus {
+    /// Finds the GPUs, adds their meters to `bank`, and looks at each once.
+    pub(crate) fn open(config: &Config, bank: &mut Bank) -> Self {
+        let options = eco_nvml::Options {
+            library: config.nvml_library.clone().into(),
+            // These threads are made before the others give up their privileges.
+            on_thread: Some(|| drop(privileges::drop_unused())),
+            ..eco_nvml::Options::default()
+        };
+        let search = eco_meter::nvml::discover(&options, &config.sysfs);
+        bank.findings.extend(search.found.findings);
+        let mut gpus = Self::default();
+        for (meter, device) in search.found.meters.into_iter().zip(search.devices) {
+            gpus.watch(
+                MeterSlot::new(meter, 1),
+                Box::new(NvmlUse::new(device)),
+                bank,
+            );
+        }
+        for gpu in &mut gpus.watched {
+            gpu.source.ask();
+        }
+        for gpu in &mut gpus.watched {
+            gpu.sample();
+        }
+        gpus
+    }
+
+    fn watch(&mut self, slot: MeterSlot, source: Box<dyn GpuSource>, bank: &mut Bank) {
+        self.watched.push(Watched {
+            meter: bank.slots.len(),
+            device: slot.descriptor.device.clone(),
+            source,
+            frame: GpuFrame::default(),
+            uses: Vec::new(),
+            is_known: false,
+        });
+        bank.slots.push(slot);
+    }
+
+    /// Says that GPUs will be looked at soon.
+    pub(crate) fn ask(&mut self) {
+        for gpu in &mut self.watched {
+            gpu.source.ask();
+        }
+    }
+
+    /// Who used the GPU of that meter in this tick; `None` for a meter of something else.
+    pub(crate) fn users_of(&self, meter: usize) -> Option<Users<'_>> {
+        let gpu = self.watched.iter().find(|gpu| gpu.meter == meter)?;
+        Some(Users {
+            uses: &gpu.uses,
+            partial: !gpu.is_known,
+        })
+    }
+}
+
+impl Watched {
+    fn sample(&mut self) {
+        self.uses.clear();
+        let sampled = self.source.sample(&mut self.frame);
+        if let Err(why) = &sampled {
+            // Once: the meter's quality tells for how long.
+            if self.is_known {
+                tracing::warn!(gpu = self.device, error = %why, "its users are not known");
+            }
+            self.frame.uses.clear();
+        }
+        self.is_known = sampled.is_ok();
+    }
+}
+
+impl Core {
+    /// Looks at every GPU, and works out who answers for what was used there.
+    pub(crate) fn sample_gpus(&mut self) {
+        if self.gpus.watched.is_empty() {
+            return;
+        }
+        let mut watched = std::mem::take(&mut self.gpus.watched);
+        let by_id = self.slots_by_id();
+        for gpu in &mut watched {
+            gpu.sample();
+            let at_us = gpu.frame.at_unix_us;
+            for used in &gpu.frame.uses {
+                // Where idle is shared equally, whoever holds a GPU pays a part of it.
+                if used.busy_ns == 0 && self.config.idle_policy != IdlePolicy::Equal {
+                    continue;
+                }
+                let who = self.who(used.pid, at_us, &by_id);
+                gpu.uses.push(Use {
+                    payer: who.payer,
+                    views: who.views,
+                    ns: used.busy_ns,
+                    eligible: matches!(who.payer, Payer::Process(_)),
+                });
+            }
+        }
+        self.gpus.watched = watched;
+        let now = self.ticks;
+        self.gpus
+            .parted
+            .retain(|_, parted| now < parted.tick + REMEMBERED_TICKS);
+    }
+
+    /// Remembers who answers for a process that is no more. Before its job forgets it.
+    pub(crate) fn part_from_gpus(&mut self, slot: Slot) {
+        if self.gpus.watched.is_empty() {
+            return;
+        }
+        let account = self.processes.get(slot.index()).copied().flatten();
+        let Some((pid, started_us)) = self.id_and_start(slot) else {
+            return;
+        };
+        if let Some(who) = account.and_then(|account| self.who_is(slot, account)) {
+            let tick = self.ticks;
+            self.gpus.parted.insert(
+                pid,
+                Parted {
+                    who,
+                    started_us,
+                    tick,
+                },
+            );
+        }
+    }
+
+    fn slots_by_id(&self) -> FxHashMap<u32, Slot> {
+        let living = self.slots.values();
+        living
+            .filter_map(|slot| Some((self.id_and_start(*slot)?.0, *slot)))
+            .collect()
+    }
+
+    fn id_and_start(&self, slot: Slot) -> Option<(u32, u64)> {
+        let key = self.usage.process(slot)?.key;
+        Some((key.pid, self.unix_us(key.start_ns)))
+    }
+
+    /// Who had this id at that time.
+    fn who(&mut self, pid: u32, at_us: u64, by_id: &FxHashMap<u32, Slot>) -> Who {
+        let living = by_id.get(&pid).copied().filter(|slot| {
+            let started = self.id_and_start(*slot);
+            started.is_some_and(|(_, started_us)| started_us <= at_us)
+        });
+        let known = living.and_then(|slot| {
+            let account = self.processes.get(slot.index()).copied().flatten()?;
+            self.who_is(slot, account)
+        });
+        let parted = || {
+            let parted = self.gpus.parted.get(&pid)?;
+            (parted.started_us <= at_us).then_some(parted.who)
+        };
+        known.or_else(parted).unwrap_or(Who {
+            payer: Payer::Nobody,
+            views: [None; VIEWS],
+        })
+    }
+
+    fn who_is(&mut self, slot: Slot, account: AccountId) -> Option<Who> {
+        let now = self.now();
+        let process = self.usage.process(slot)?;
+        let by_descent = self.jobs.of_slot(slot, &self.usage, true);
+        let mut world = World {
+            usage: &self.usage,
+            jobs: &self.jobs,
+            books: &mut self.books,
+            now,
+        };
+        let uid = Some(process.uid);
+        let views = self
+            .homes
+            .views(process.cgroup, uid, by_descent, &mut world);
+        Some(Who {
+            payer: Payer::Process(account),
+            views,
+        })
+    }
+}
+
+/// What `/metrics` says of GPUs, beside their energy.
+pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
+    let watched = &core.gpus.watched;
+    if watched.is_empty() {
+        return;
+    }
+    text.family(
+        "eco_gpu_split_info",
+        Type::Gauge,
+        "How a GPU's energy is divided among its processes; all but `measured` are rules.",
+    );
+    for gpu in watched {
+        let policy = gpu.frame.policy.label();
+        text.integer(&[("device", &gpu.device), ("policy", policy)], 1);
+    }
+    text.family(
+        "eco_gpu_late_answers_total",
+        Type::Counter,
+        "How often a GPU's driver did not answer in time.",
+    );
+    for gpu in watched {
+        text.integer(&[("device", &gpu.device)], gpu.source.late().into());
+    }
+}
