@@ -5,20 +5,34 @@
 //! process lives: wrap-around, resets and zones that vanish are the meter's own business, and
 //! what it could not count is said in the [`Quality`] of the reading, never invented.
 
+mod background;
 mod counter;
 mod cpuinfo;
+mod crosscheck;
 mod families;
+mod integral;
+mod pace;
 mod quantity;
+mod slow;
+mod sysfs;
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use quantity::{Joules, Microjoules, Watts};
+pub use select::{Options, discover};
 
+pub mod acpi;
+pub mod battery;
+pub mod hwmon;
+pub mod ipmi;
 pub mod model;
 pub mod nvml;
+pub mod perf;
 pub mod powercap;
+pub mod redfish;
+pub mod select;
 
 /// One counter of energy.
 pub trait Meter: Send {
@@ -43,6 +57,18 @@ pub trait Meter: Send {
     /// The idle power, where the meter itself knows it (the model does).
     fn known_idle(&self) -> Option<Watts> {
         None
+    }
+
+    /// How often the source brings a new value, as observed; `None` until that is known, or where
+    /// the source is faster than anyone reads it.
+    fn update_period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What a person should know of this meter now: that it disagrees with another, that its
+    /// certificate has expired. Empty if there is nothing.
+    fn notes(&self) -> Vec<Finding> {
+        Vec::new()
     }
 }
 
@@ -125,8 +151,20 @@ impl fmt::Display for Domain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
+    /// RAPL through the kernel's perf PMU.
+    RaplPerf,
     /// RAPL through `/sys/class/powercap`.
     RaplPowercap,
+    /// A sensor chip through `/sys/class/hwmon`.
+    Hwmon,
+    /// The firmware's power meter (ACPI 4.0, device ACPI000D).
+    Acpi,
+    /// What a battery gives while it is being discharged.
+    Battery,
+    /// The management controller, through the kernel's IPMI device (DCMI).
+    Ipmi,
+    /// The management controller, over HTTPS (DMTF Redfish).
+    Redfish,
     /// An NVIDIA GPU, as its driver counts.
     Nvml,
     /// An estimate from the CPU's family and its load.
@@ -138,7 +176,13 @@ impl Source {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
+            Self::RaplPerf => "rapl-perf",
             Self::RaplPowercap => "rapl-powercap",
+            Self::Hwmon => "hwmon",
+            Self::Acpi => "acpi",
+            Self::Battery => "battery",
+            Self::Ipmi => "ipmi",
+            Self::Redfish => "redfish",
             Self::Nvml => "nvml",
             Self::Model => "model",
         }
@@ -266,6 +310,21 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; empty if nothing.
     pub advice: String,
+}
+
+impl Finding {
+    /// A finding; `advice` is empty if there is nothing to do.
+    pub(crate) fn new(
+        place: impl fmt::Display,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self {
+            place: place.to_string(),
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
 }
 
 /// The meters that a search found, and what it noticed on the way.
