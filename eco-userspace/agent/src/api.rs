@@ -79,6 +79,10 @@ pub struct MeterStatus {
     pub idle_watts: Option<f64>,
     /// How the baseline is known: `model`, `learned`, `prior`.
     pub idle_basis: String,
+    /// How often the source brings a new value, as observed; never shorter than the tick for a
+    /// source that is faster. Absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_seconds: Option<f64>,
 }
 
 /// What the agent costs.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How the agent is asked to run: flag beats variable beats file beats default.
 
+mod keys;
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -10,9 +12,11 @@ use std::{
 };
 
 use eco_attribution::IdlePolicy;
-use eco_meter::model::ModelConfig;
+use eco_meter::{model::ModelConfig, redfish::RedfishConfig};
 use eco_usage::Wanted;
 use toml::{Table, Value};
+
+use self::keys::{KEYS, Key};
 
 /// Where the file is looked for unless one is named.
 pub const DEFAULT_FILE: &str = "/etc/eco/agent.toml";
@@ -45,91 +49,13 @@ pub struct Config {
     pub idle_policy: IdlePolicy,
     /// The model, where there is no meter.
     pub model: ModelConfig,
+    /// The management controller to ask, if one is named.
+    pub redfish: Option<RedfishConfig>,
     /// The NVIDIA driver's library: a path, or a name that the loader looks up.
     pub nvml_library: String,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
-
-/// One key: its name in the file, and what it is for.
-struct Key {
-    name: &'static str,
-    default: &'static str,
-    about: &'static str,
-}
-
-const KEYS: &[Key] = &[
-    Key {
-        name: "interval",
-        default: "1s",
-        about: "the tick: 100ms to 60s",
-    },
-    Key {
-        name: "socket",
-        default: "/run/eco/agent.sock",
-        about: "the Unix socket",
-    },
-    Key {
-        name: "listen",
-        default: "",
-        about: "HTTP over TCP: 127.0.0.1:9510; empty for none",
-    },
-    Key {
-        name: "sysfs",
-        default: "/sys",
-        about: "where meters are read",
-    },
-    Key {
-        name: "procfs",
-        default: "/proc",
-        about: "where processes are looked up",
-    },
-    Key {
-        name: "state",
-        default: "/var/lib/eco",
-        about: "where counters are kept; empty: nowhere",
-    },
-    Key {
-        name: "tier",
-        default: "auto",
-        about: "auto, or procfs to do without BPF",
-    },
-    Key {
-        name: "node",
-        default: "",
-        about: "the node's name; the host's if empty",
-    },
-    Key {
-        name: "top",
-        default: "100",
-        about: "processes shown by name in /metrics",
-    },
-    Key {
-        name: "idle.policy",
-        default: "separate",
-        about: "who pays for idle: separate, proportional or equal",
-    },
-    Key {
-        name: "model.idle_watts",
-        default: "",
-        about: "the model's idle power, whole machine",
-    },
-    Key {
-        name: "model.max_watts",
-        default: "",
-        about: "the model's full power, whole machine",
-    },
-    Key {
-        name: "nvml.library",
-        default: eco_nvml::LIBRARY,
-        about: "the NVIDIA driver's library: a path, or a name for the loader",
-    },
-    Key {
-        name: "log",
-        default: "info",
-        about: "error, warn, info, debug or trace",
-    },
-];
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -289,6 +215,7 @@ impl Settings {
                 idle_watts: self.watts("model.idle_watts")?,
                 max_watts: self.watts("model.max_watts")?,
             },
+            redfish: self.redfish()?,
             nvml_library: self.get("nvml.library").to_owned(),
             log,
         })
@@ -324,6 +251,27 @@ impl Settings {
         } else {
             Err(wrong())
         }
+    }
+
+    fn redfish(&self) -> Result<Option<RedfishConfig>, ConfigError> {
+        let some = |key: &str| Some(self.get(key).to_owned()).filter(|text| !text.is_empty());
+        let insecure = match self.get("redfish.insecure") {
+            "true" => true,
+            "false" | "" => false,
+            _ => return Err(self.bad("redfish.insecure", "must be true or false")),
+        };
+        let Some(url) = some("redfish.url") else {
+            return Ok(None);
+        };
+        let needed = |key: &str| some(key).ok_or_else(|| self.bad(key, "redfish.url needs it"));
+        Ok(Some(RedfishConfig {
+            url,
+            user: needed("redfish.user")?,
+            password_file: needed("redfish.password_file")?.into(),
+            ca_file: some("redfish.ca_file").map(PathBuf::from),
+            fingerprint: some("redfish.fingerprint"),
+            insecure,
+        }))
     }
 
     fn watts(&self, key: &str) -> Result<Option<f64>, ConfigError> {
@@ -452,71 +400,4 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> Result<Config, ConfigError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        let mut settings = Settings::defaults();
-        settings.read_file(Some(file.path()))?;
-        settings.build()
-    }
-
-    #[test]
-    fn flag_beats_variable_beats_file() {
-        let path = tempfile::NamedTempFile::new().unwrap();
-        fs::write(
-            path.path(),
-            "interval = \"2s\"\ntop = 7\n[idle]\npolicy = \"equal\"\n",
-        )
-        .unwrap();
-        let mut settings = Settings::defaults();
-        settings.read_file(Some(path.path())).unwrap();
-        let variables = [
-            ("ECO_INTERVAL", "3s"),
-            ("ECO_IDLE__POLICY", "proportional"),
-            ("HOME", ""),
-        ];
-        let owned = variables.map(|(k, v)| (k.to_owned(), v.to_owned()));
-        settings.read_variables(owned.into_iter()).unwrap();
-        settings.set_flag("interval", Some("500ms".into()));
-        let config = settings.build().unwrap();
-        assert_eq!(config.interval, Duration::from_millis(500));
-        assert_eq!(config.idle_policy, IdlePolicy::Proportional);
-        assert_eq!(config.top, 7);
-        assert!(settings.explained().contains("(flag --interval)"));
-        assert!(settings.explained().parse::<Table>().is_ok());
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_known_one() {
-        let error = file("intervall = \"1s\"").unwrap_err().to_string();
-        assert!(error.contains("did you mean interval?"), "{error}");
-        assert!(
-            file("[idle]\npolitics = 1")
-                .unwrap_err()
-                .to_string()
-                .contains("idle.policy")
-        );
-    }
-
-    #[test]
-    fn a_value_that_makes_no_sense_is_named_with_its_place() {
-        for text in [
-            "interval = \"99ms\"",
-            "interval = \"61s\"",
-            "interval = \"NaN\"",
-            "top = -1",
-            "listen = \"nowhere\"",
-            "tier = \"magic\"",
-            "log = \"loud\"",
-            "[model]\nidle_watts = \"-5\"",
-            "[idle]\npolicy = \"x\"",
-        ] {
-            let error = file(text).unwrap_err();
-            assert!(matches!(error, ConfigError::Bad { .. }), "{text}: {error}");
-        }
-        assert!(matches!(file("= ="), Err(ConfigError::File { .. })));
-    }
-}
+mod tests;

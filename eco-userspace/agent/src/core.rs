@@ -117,7 +117,7 @@ impl Core {
             "cpu time is counted"
         );
         let cpus = cpus_online();
-        let mut bank = meters::discover(&config.sysfs, &config.procfs, &config.model, cpus);
+        let mut bank = meters::discover(&config, cpus);
         let gpus = Gpus::open(&config, &mut bank);
         let books = Books::new(config.idle_policy, config.top);
         let mut core = Self {

@@ -5,13 +5,21 @@
 use std::time::Duration;
 
 use eco_attribution::{Baseline, Basis};
-use eco_meter::{Descriptor, Finding, Load, Meter, Microjoules, Quality, Watts, Window};
+use eco_meter::{
+    Descriptor, Finding, Load, Meter, Microjoules, Quality, Source, Watts, Window, boottime_ns,
+};
 
-use crate::books::Use;
+use crate::{books::Use, config::Config};
 
 /// Use that waits for a meter that stands still is kept up to so many entries; what comes after
 /// goes unpaid, and the later joules to those who are kept.
 const MOST_CARRIED: usize = 50_000;
+
+/// A source that moves in steps is given so much time before its steps are known.
+const LONGEST_LEARNING: Duration = Duration::from_secs(180);
+
+/// A meter that has not moved for so many of its update periods stands still.
+const MISSED_UPDATES: u32 = 3;
 
 /// One meter and what the agent knows of it.
 pub struct MeterSlot {
@@ -31,6 +39,10 @@ pub struct MeterSlot {
     /// Mean power over the last interval.
     pub watts: Watts,
     failed: bool,
+    /// The shortest time between two moves.
+    fastest: Option<Duration>,
+    /// Whether it is known to stand still.
+    stuck: bool,
 }
 
 /// What a meter counted since it last moved.
@@ -82,6 +94,8 @@ impl MeterSlot {
             still: 0,
             watts: Watts(0.0),
             failed: false,
+            fastest: None,
+            stuck: false,
         }
     }
 
@@ -122,6 +136,9 @@ impl MeterSlot {
             .middle_ns()
             .saturating_sub(window.middle_ns());
         let span = Duration::from_nanos(span);
+        if reading.quality != Quality::Reset && !span.is_zero() {
+            self.fastest = Some(self.fastest.map_or(span, |fastest| fastest.min(span)));
+        }
         let energy = reading.total.since(total);
         self.watts = energy.over(span).unwrap_or_default();
         Some(Counted {
@@ -158,6 +175,26 @@ impl MeterSlot {
         })
     }
 
+    /// How often the meter brings a new value: as it observed itself, else the shortest time
+    /// between two moves, which is never shorter than the tick.
+    #[must_use]
+    pub fn update_period(&self) -> Option<Duration> {
+        self.meter.as_ref()?.update_period().or(self.fastest)
+    }
+
+    /// Whether it has not moved for longer than its source may take.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// What a person should know of it now.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Finding> {
+        let meter = self.meter.as_ref();
+        meter.map_or_else(Vec::new, |meter| meter.notes())
+    }
+
     /// Where its raw counter stands, for the next agent.
     #[must_use]
     pub fn position(&self) -> Option<eco_meter::Position> {
@@ -176,17 +213,36 @@ impl MeterSlot {
         } else {
             0
         };
-        // One read between two updates of the counter is nothing to remark on.
-        if still == 2 {
+        self.still = still;
+        let is_stuck = self.stands_still();
+        let was_stuck = std::mem::replace(&mut self.stuck, is_stuck);
+        if self.stuck && !was_stuck {
             tracing::warn!(meter = self.descriptor.name, "meter stands still");
         }
-        self.still = still;
         match quality {
             Quality::Measured => self.set_quality("measured"),
             Quality::Estimated => self.set_quality("estimated"),
             Quality::Reset => self.set_quality("reset"),
             Quality::Still(_) => self.set_quality("still"),
         }
+    }
+
+    fn stands_still(&self) -> bool {
+        // One read between two updates of the counter is nothing to remark on.
+        if self.still < 2 {
+            return false;
+        }
+        let known = self.meter.as_ref().and_then(|meter| meter.update_period());
+        let patience = match self.descriptor.source {
+            // Silent on mains.
+            Source::Battery => return false,
+            Source::Acpi | Source::Ipmi | Source::Redfish => {
+                known.map_or(LONGEST_LEARNING, |period| period * MISSED_UPDATES)
+            }
+            _ => known.unwrap_or_default() * MISSED_UPDATES,
+        };
+        let moved_ns = self.last.map_or(0, |(_, window)| window.middle_ns());
+        Duration::from_nanos(boottime_ns().saturating_sub(moved_ns)) > patience
     }
 
     fn set_quality(&mut self, text: &str) {
@@ -209,37 +265,20 @@ pub struct Bank {
     pub findings: Vec<Finding>,
 }
 
-/// Finds all meters under `sysfs`; where there is none, the model stands in.
+/// Finds the meters that are told from the machine itself, and from its controller; see
+/// `eco_meter::select` for which is used. GPUs add theirs.
 #[must_use]
-pub fn discover(
-    sysfs: &std::path::Path,
-    procfs: &std::path::Path,
-    model: &eco_meter::model::ModelConfig,
-    cpus: u32,
-) -> Bank {
-    let found = eco_meter::powercap::discover(sysfs);
-    let mut bank = Bank {
-        slots: Vec::new(),
+pub fn discover(config: &Config, cpus: u32) -> Bank {
+    let found = eco_meter::discover(&eco_meter::Options {
+        sysfs: config.sysfs.clone(),
+        procfs: config.procfs.clone(),
+        model: config.model,
+        redfish: config.redfish.clone(),
+        ..eco_meter::Options::default()
+    });
+    let slots = found.meters.into_iter();
+    Bank {
+        slots: slots.map(|meter| MeterSlot::new(meter, cpus)).collect(),
         findings: found.findings,
-    };
-    bank.slots.extend(
-        found
-            .meters
-            .into_iter()
-            .map(|meter| MeterSlot::new(meter, cpus)),
-    );
-    if bank.slots.is_empty() {
-        match eco_meter::model::ModelMeter::detect(procfs, sysfs, model) {
-            Ok(meter) => {
-                bank.findings.extend_from_slice(meter.findings());
-                bank.slots.push(MeterSlot::new(Box::new(meter), cpus));
-            }
-            Err(why) => bank.findings.push(Finding {
-                place: "model".into(),
-                what: why.to_string(),
-                advice: "no joules until this is put right".into(),
-            }),
-        }
     }
-    bank
 }

@@ -10,6 +10,7 @@ use crate::{
     api,
     core::Core,
     jobs::{Job, Membership},
+    meters::MeterSlot,
     own,
     series::ViewSeries,
     window::Booked,
@@ -365,6 +366,7 @@ fn meter_status(core: &Core, at: usize) -> api::MeterStatus {
         watts: slot.watts.0,
         idle_watts: idle.map(|idle| idle.watts.0),
         idle_basis: idle.map_or("", |idle| idle.basis).into(),
+        update_seconds: slot.update_period().map(|period| period.as_secs_f64()),
     }
 }
 
@@ -382,9 +384,12 @@ fn identity(core: &Core) -> Vec<String> {
 }
 
 fn advice(core: &Core) -> Vec<String> {
+    let notes = core.meters.iter().flat_map(MeterSlot::notes);
     let mut advice: Vec<String> = core
         .findings
         .iter()
+        .cloned()
+        .chain(notes)
         .filter(|finding| !finding.advice.is_empty())
         .map(|finding| format!("{}: {}. {}", finding.place, finding.what, finding.advice))
         .collect();
@@ -392,7 +397,7 @@ fn advice(core: &Core) -> Vec<String> {
         advice.push(format!("CPU time: {}", core.tier_reason));
     }
     advice.extend(core.store.problem.clone());
-    for slot in core.meters.iter().filter(|slot| slot.still > 1) {
+    for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {
         advice.push(format!(
             "meter {} has not moved for {} reads; joules are booked when it does",
             slot.descriptor.name, slot.still

@@ -96,7 +96,8 @@ impl Slow {
             self.replay(&learning);
         }
         self.pace.interrupted();
-        self.paused |= self.seen.take().is_some();
+        self.seen = None;
+        self.paused = true;
     }
 
     /// What to say of a read to which the source had nothing to add.

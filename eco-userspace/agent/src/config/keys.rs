@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What can be configured.
+
+/// One key: its name in the file, and what it is for.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) default: &'static str,
+    pub(super) about: &'static str,
+}
+
+/// All keys, in the order in which they are shown.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "interval",
+        default: "1s",
+        about: "the tick: 100ms to 60s",
+    },
+    Key {
+        name: "socket",
+        default: "/run/eco/agent.sock",
+        about: "the Unix socket",
+    },
+    Key {
+        name: "listen",
+        default: "",
+        about: "HTTP over TCP: 127.0.0.1:9510; empty for none",
+    },
+    Key {
+        name: "sysfs",
+        default: "/sys",
+        about: "where meters are read",
+    },
+    Key {
+        name: "procfs",
+        default: "/proc",
+        about: "where processes are looked up",
+    },
+    Key {
+        name: "state",
+        default: "/var/lib/eco",
+        about: "where counters are kept; empty: nowhere",
+    },
+    Key {
+        name: "tier",
+        default: "auto",
+        about: "auto, or procfs to do without BPF",
+    },
+    Key {
+        name: "node",
+        default: "",
+        about: "the node's name; the host's if empty",
+    },
+    Key {
+        name: "top",
+        default: "100",
+        about: "processes shown by name in /metrics",
+    },
+    Key {
+        name: "idle.policy",
+        default: "separate",
+        about: "who pays for idle: separate, proportional or equal",
+    },
+    Key {
+        name: "model.idle_watts",
+        default: "",
+        about: "the model's idle power, whole machine",
+    },
+    Key {
+        name: "model.max_watts",
+        default: "",
+        about: "the model's full power, whole machine",
+    },
+    Key {
+        name: "nvml.library",
+        default: eco_nvml::LIBRARY,
+        about: "the NVIDIA driver's library: a path, or a name for the loader",
+    },
+    Key {
+        name: "redfish.url",
+        default: "",
+        about: "the management controller: https://HOST; empty: it is not asked",
+    },
+    Key {
+        name: "redfish.user",
+        default: "",
+        about: "its account; one that may only read is enough",
+    },
+    Key {
+        name: "redfish.password_file",
+        default: "",
+        about: "the file that holds the account's password",
+    },
+    Key {
+        name: "redfish.ca_file",
+        default: "",
+        about: "CAs in PEM that may have signed its certificate; the system's if empty",
+    },
+    Key {
+        name: "redfish.fingerprint",
+        default: "",
+        about: "SHA-256 of its certificate, believed instead of any CA",
+    },
+    Key {
+        name: "redfish.insecure",
+        default: "false",
+        about: "true: believe any certificate, and allow http",
+    },
+    Key {
+        name: "log",
+        default: "info",
+        about: "error, warn, info, debug or trace",
+    },
+];
