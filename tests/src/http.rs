@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// Keeps a test from hanging on an agent that does.
@@ -102,12 +102,13 @@ fn answer(mut from: BufReader<impl Read>) -> Result<Response> {
     let (mut content_type, mut length, mut chunked) = (String::new(), None, false);
     loop {
         line.clear();
-        if from.read_line(&mut line)? == 0 {
-            bail!("the head of the answer is cut off");
-        }
-        let Some((name, value)) = line.trim_end().split_once(':') else {
+        from.read_line(&mut line)?;
+        if line.trim_end().is_empty() && line.ends_with('\n') {
             break;
-        };
+        }
+        let (name, value) = line
+            .split_once(':')
+            .context("the head of the answer is cut off")?;
         match name.to_ascii_lowercase().as_str() {
             "content-type" => content_type = value.trim().to_owned(),
             "content-length" => length = Some(value.trim().parse::<u64>()?),

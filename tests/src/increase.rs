@@ -57,7 +57,8 @@ pub struct Falls {
 }
 
 impl Falls {
-    /// Takes the next scrape. A series that is absent from it is not held against its return.
+    /// Takes the next scrape. A series that is absent from it is not held against its return; nor
+    /// is a process that was shown anew in between, from zero, as the published interface allows.
     pub fn observe(&mut self, metrics: &Metrics) {
         self.observe_where(metrics, |_| true);
     }
@@ -70,7 +71,12 @@ impl Falls {
             .filter(|s| wanted(&s.name) && metrics.is_counter(s))
         {
             let (series, value) = (sample.series(), sample.value());
-            if let Some(last) = self.last.get(&series).filter(|last| value < **last) {
+            let is_anew = value == 0.0 && sample.label("kind") == Some("process");
+            if let Some(last) = self
+                .last
+                .get(&series)
+                .filter(|last| value < **last && !is_anew)
+            {
                 self.found
                     .push(format!("{series} fell from {last} to {value}"));
             }
@@ -151,6 +157,9 @@ mod tests {
             ));
         }
         assert!(falls.found().is_empty());
+        falls.observe(&scrape(&[&format!("{A} 0")]));
+        assert!(falls.found().is_empty(), "shown anew");
+        falls.observe(&scrape(&[&format!("{A} 2")]));
         falls.observe(&scrape(&[&format!("{A} 0.5")]));
         assert_eq!(falls.found().len(), 1);
     }

@@ -7,6 +7,7 @@
 //! crate of the house.
 #![expect(clippy::print_stdout, reason = "what xtask prints is what it is for")]
 
+mod bench;
 mod build;
 mod kernels;
 mod lint;
@@ -64,6 +65,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up, build, then benchmark: cargo xtask bench overhead | capture | scale
+    ///
+    /// Prints medians, side by side with any exporter that --peer names.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the benchmark; --help tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Bring kernels that tests boot in a virtual machine, and the emulator
     Kernels,
     /// Check format, clippy, licences and sources of dependencies, and tidy
@@ -90,6 +100,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Build { debug } => build::main(&workspace, debug),
         Command::Run { .. } => run::main(&workspace, &args_as_typed()),
         Command::Test { .. } => test::main(&workspace, &args_as_typed()),
+        Command::Bench { .. } => bench::main(&workspace, &args_as_typed()),
         Command::Kernels => kernels::main(),
         Command::Lint => lint::main(&workspace),
         Command::Tidy => tidy::main(&workspace),

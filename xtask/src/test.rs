@@ -15,7 +15,7 @@ use crate::workspace::{Workspace, shown};
 use crate::{build, setup};
 
 /// Where end-to-end tests find `eco` and `eco-agent`.
-const BIN_DIR: &str = "ECO_BIN_DIR";
+pub(crate) const BIN_DIR: &str = "ECO_BIN_DIR";
 
 /// The package whose tests start the release programs.
 const END_TO_END: &str = "eco-tests";
