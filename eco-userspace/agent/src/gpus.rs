@@ -9,7 +9,10 @@
 use eco_attribution::IdlePolicy;
 use eco_usage::{
     Slot,
-    gpu::{GpuFrame, GpuSource, NvmlUse},
+    gpu::{
+        GpuFrame, GpuSource, NvmlUse,
+        amdgpu::{AmdUse, Clients},
+    },
 };
 use rustc_hash::FxHashMap;
 
@@ -33,6 +36,8 @@ pub struct Gpus {
     watched: Vec<Watched>,
     /// Processes that are no more, by id.
     parted: FxHashMap<u32, Parted>,
+    /// Whether a GPU's users are known by the files that they have open.
+    reads_open_files: bool,
 }
 
 /// One GPU.
@@ -74,7 +79,7 @@ impl Gpus {
         let options = eco_nvml::Options {
             library: config.nvml_library.clone().into(),
             // These threads are made before the others give up their privileges.
-            on_thread: Some(|| drop(privileges::drop_unused())),
+            on_thread: Some(|| drop(privileges::drop_unused(None))),
             ..eco_nvml::Options::default()
         };
         let search = eco_meter::nvml::discover(&options, &config.sysfs);
@@ -87,13 +92,30 @@ impl Gpus {
                 bank,
             );
         }
-        for gpu in &mut gpus.watched {
-            gpu.source.ask();
-        }
+        gpus.find_amd(config, bank);
+        gpus.ask();
         for gpu in &mut gpus.watched {
             gpu.sample();
         }
         gpus
+    }
+
+    fn find_amd(&mut self, config: &Config, bank: &mut Bank) {
+        let search = eco_meter::amdgpu::discover(&config.sysfs);
+        bank.findings.extend(search.found.findings);
+        self.reads_open_files = !search.cards.is_empty();
+        let clients = Clients::new(config.procfs.clone());
+        for (meter, card) in search.found.meters.into_iter().zip(search.cards) {
+            let source = AmdUse::new(&config.sysfs, card.address, &card.folder, clients.clone());
+            self.watch(MeterSlot::new(meter, 1), Box::new(source), bank);
+        }
+    }
+
+    /// What it takes to know a GPU's users, beside what every tick needs.
+    #[must_use]
+    pub fn needs(&self) -> Option<caps::Capability> {
+        self.reads_open_files
+            .then_some(privileges::TO_READ_OPEN_FILES)
     }
 
     fn watch(&mut self, slot: MeterSlot, source: Box<dyn GpuSource>, bank: &mut Bank) {

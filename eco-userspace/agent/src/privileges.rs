@@ -11,12 +11,16 @@ const KEPT: [Capability; 3] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// Drops every capability but the few that a tick uses, for good: from the bounding set too, so
+/// Reading which GPUs a process of another user has open needs what a debugger needs. It is kept
+/// only where there is an AMD GPU, whose users are not known otherwise.
+pub const TO_READ_OPEN_FILES: Capability = Capability::CAP_SYS_PTRACE;
+
+/// Drops every capability but the few that a tick uses and `also`, for good: from the bounding set too, so
 /// that nothing started by this process could get them back. Returns what is left.
 ///
 /// The agent goes on with what it had where the kernel refuses; that is said, not fatal.
-pub fn drop_unused() -> Vec<String> {
-    let kept: CapsHashSet = KEPT.into_iter().collect();
+pub fn drop_unused(also: Option<Capability>) -> Vec<String> {
+    let kept: CapsHashSet = KEPT.into_iter().chain(also).collect();
     let had = caps::read(None, CapSet::Permitted).unwrap_or_default();
     let left: CapsHashSet = had.intersection(&kept).copied().collect();
     for unused in caps::all().difference(&kept) {

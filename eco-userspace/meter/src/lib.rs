@@ -24,6 +24,7 @@ pub use quantity::{Joules, Microjoules, Watts};
 pub use select::{Options, discover};
 
 pub mod acpi;
+pub mod amdgpu;
 pub mod battery;
 pub mod hwmon;
 pub mod ipmi;
@@ -167,6 +168,8 @@ pub enum Source {
     Redfish,
     /// An NVIDIA GPU, as its driver counts.
     Nvml,
+    /// An AMD GPU, as the kernel's driver shows it.
+    Amdgpu,
     /// An estimate from the CPU's family and its load.
     Model,
 }
@@ -184,6 +187,7 @@ impl Source {
             Self::Ipmi => "ipmi",
             Self::Redfish => "redfish",
             Self::Nvml => "nvml",
+            Self::Amdgpu => "amdgpu",
             Self::Model => "model",
         }
     }

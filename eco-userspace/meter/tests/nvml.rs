@@ -174,6 +174,24 @@ fn a_driver_that_hangs_is_said_to_hang_and_nothing_is_lost_by_it() {
 }
 
 #[test]
+fn samples_of_power_are_a_meter_too_and_it_is_noted() {
+    let script = "[[gpu]]\nidle_watts = 100.0\nsample_ms = 20\nenergy_counter = false";
+    let lab = Lab::new(script).unwrap();
+    let mut search = find(&lab, LONG);
+    let (meter, device) = (search.found.meters[0].as_mut(), &search.devices[0]);
+    let first = read(device, meter).unwrap();
+    let last = until(device, meter, |reading| {
+        reading.ok().filter(|reading| reading.total.0 > 20_000_000)
+    });
+    // As far as the last sample, which may be a period ago.
+    let (least, most) = bounds(&first, &last);
+    let period = 100 * 20_000;
+    assert!((least - period..=most + period).contains(&last.total.0));
+    assert_eq!(meter.notes().len(), 1);
+    assert_eq!(meter.position(), None);
+}
+
+#[test]
 fn an_answer_is_read_once() {
     let lab = Lab::new("[[gpu]]\nidle_watts = 100.0").unwrap();
     let mut search = find(&lab, LONG);

@@ -184,4 +184,15 @@ impl Meter for NvmlMeter {
     fn counted_since(&self, earlier: &Position) -> Option<Microjoules> {
         self.counter.counted_since(earlier).map(Microjoules)
     }
+
+    fn notes(&self) -> Vec<Finding> {
+        let note = (self.sampled > 0).then(|| Finding {
+            place: self.descriptor.name.clone(),
+            what: "this GPU has no energy counter: the driver's samples of its power are \
+                   integrated"
+                .into(),
+            advice: String::new(),
+        });
+        note.into_iter().collect()
+    }
 }

@@ -5,6 +5,7 @@
 //! Where the driver measures each process, its samples are integrated; where it does not, the
 //! use of the whole is divided by a rule, and the [`Policy`] says which.
 
+pub mod amdgpu;
 mod ledger;
 mod nvml;
 
