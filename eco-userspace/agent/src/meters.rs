@@ -282,3 +282,6 @@ pub fn discover(config: &Config, cpus: u32) -> Bank {
         findings: found.findings,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ use crate::{
 /// The name that the driver gives its chip.
 const CHIP: &str = "power_meter";
 
+/// The meter as the firmware lists it, under sysfs.
+const DEVICE: &str = "bus/acpi/devices/ACPI000D:00";
+
 /// An accuracy that a person should know of, in percent; the driver tells it as `95.0%`.
 const POOR_ACCURACY: f64 = 90.0;
 
@@ -40,6 +43,14 @@ pub fn discover(sysfs: &Path) -> Found {
                 "Enable power metering in the firmware's setup, if it has that.",
             )),
         }
+    }
+    let device = sysfs.join(DEVICE);
+    if found.meters.is_empty() && found.findings.is_empty() && device.exists() {
+        found.findings.push(Finding::new(
+            device.display(),
+            "the firmware has a power meter, but no driver for it is loaded",
+            "Load it: `modprobe acpi_power_meter`.",
+        ));
     }
     found
 }
@@ -186,6 +197,18 @@ mod tests {
         }
         let (sys, _) = sys(&[]);
         assert!(discover(sys.path()).meters.is_empty());
+    }
+
+    #[test]
+    fn a_meter_without_a_driver_is_a_finding() {
+        let sys = tempfile::tempdir().unwrap();
+        fs::create_dir_all(sys.path().join(DEVICE)).unwrap();
+        let found = discover(sys.path());
+        assert!(
+            found.findings[0]
+                .advice
+                .contains("modprobe acpi_power_meter")
+        );
     }
 
     #[test]

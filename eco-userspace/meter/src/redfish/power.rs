@@ -69,7 +69,8 @@ impl Gauge {
     }
 }
 
-/// Looks for the machine's power from the service's root down. `Ok(None)`: it tells none.
+/// Looks for the machine's power from the service's root down. `Ok(None)`: it tells none. What
+/// hindered the last way is an error only if no other leads there.
 pub(super) fn find(get: Get<'_>) -> Result<Option<(Gauge, Told)>, Trouble> {
     let root = get(ROOT)?;
     let all = link(&root, "Chassis").ok_or(Trouble::Shape {
@@ -85,6 +86,7 @@ pub(super) fn find(get: Get<'_>) -> Result<Option<(Gauge, Told)>, Trouble> {
     }
     // The enclosure that holds a computer, rather than a shelf or a switch beside it.
     chassis.sort_by_key(|one| one["Links"]["ComputerSystems"][0].is_null());
+    let mut hindered = None;
     for one in &chassis {
         for way in order(&root) {
             let Some(gauge) = way.gauge(one, get)? else {
@@ -93,12 +95,12 @@ pub(super) fn find(get: Get<'_>) -> Result<Option<(Gauge, Told)>, Trouble> {
             match gauge.read(get) {
                 Ok(Some(told)) => return Ok(Some((gauge, told))),
                 Ok(None) => {}
-                Err(trouble) if trouble.is_local() => {}
+                Err(trouble) if trouble.is_local() => hindered = Some(trouble),
                 Err(trouble) => return Err(trouble),
             }
         }
     }
-    Ok(None)
+    hindered.map_or(Ok(None), Err)
 }
 
 /// The service's root.
