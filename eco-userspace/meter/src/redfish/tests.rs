@@ -246,3 +246,22 @@ fn a_controller_whose_energy_and_power_disagree_says_so() {
     let difference = run(1.0).unwrap();
     assert!((difference + 0.5).abs() < 0.01, "{difference}");
 }
+
+#[test]
+fn a_configured_controller_that_answers_is_the_boards_one_meter() {
+    let server = Server::plain();
+    let setup = Setup::plain(&server);
+    let chip = setup.folder.path().join("class/hwmon/hwmon0");
+    fs::create_dir_all(&chip).unwrap();
+    fs::write(chip.join("name"), "power_meter").unwrap();
+    fs::write(chip.join("power1_average"), "290000000").unwrap();
+    let found = crate::discover(&crate::Options {
+        sysfs: setup.folder.path().into(),
+        procfs: setup.folder.path().into(),
+        dev: setup.folder.path().into(),
+        redfish: Some(setup.config.clone()),
+        ..crate::Options::default()
+    });
+    let sources: Vec<Source> = found.meters.iter().map(|m| m.descriptor().source).collect();
+    assert_eq!(sources, [Source::Redfish], "and no model beside it");
+}
