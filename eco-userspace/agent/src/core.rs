@@ -391,12 +391,6 @@ impl Core {
         }
     }
 
-    /// A moment of `CLOCK_BOOTTIME`, in µs of Unix time.
-    #[must_use]
-    pub fn unix_us(&self, boottime_ns: u64) -> u64 {
-        (self.boot_unix_ns + boottime_ns) / 1000
-    }
-
     /// When a process started, in seconds of Unix time.
     #[must_use]
     pub fn start_unix(&self, process: &Process) -> u64 {

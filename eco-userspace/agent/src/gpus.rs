@@ -6,6 +6,8 @@
 //! and its id another's. So those who left are remembered for a while, and a process is who it
 //! says only if it was there at the time.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use eco_attribution::IdlePolicy;
 use eco_usage::{
     Slot,
@@ -54,7 +56,7 @@ struct Watched {
 
 struct Parted {
     who: Who,
-    started_us: u64,
+    started_ns: u64,
     tick: u64,
 }
 
@@ -170,15 +172,15 @@ impl Core {
         }
         let mut watched = std::mem::take(&mut self.gpus.watched);
         let by_id = self.slots_by_id();
+        let at_boot_ns = boottime_of();
         for gpu in &mut watched {
             gpu.sample();
-            let at_us = gpu.frame.at_unix_us;
             for used in &gpu.frame.uses {
                 // Where idle is shared equally, whoever holds a GPU pays a part of it.
                 if used.busy_ns == 0 && self.config.idle_policy != IdlePolicy::Equal {
                     continue;
                 }
-                let who = self.who(used.pid, at_us, &by_id);
+                let who = self.who(used.pid, at_boot_ns(used.last_unix_us), &by_id);
                 gpu.uses.push(Use {
                     payer: who.payer,
                     views: who.views,
@@ -200,39 +202,32 @@ impl Core {
             return;
         }
         let account = self.processes.get(slot.index()).copied().flatten();
-        let Some((pid, started_us)) = self.id_and_start(slot) else {
+        let Some(key) = self.usage.process(slot).map(|process| process.key) else {
             return;
         };
         if let Some(who) = account.and_then(|account| self.who_is(slot, account)) {
             let tick = self.ticks;
-            self.gpus.parted.insert(
-                pid,
-                Parted {
-                    who,
-                    started_us,
-                    tick,
-                },
-            );
+            let parted = Parted {
+                who,
+                started_ns: key.start_ns,
+                tick,
+            };
+            self.gpus.parted.insert(key.pid, parted);
         }
     }
 
     fn slots_by_id(&self) -> FxHashMap<u32, Slot> {
         let living = self.slots.values();
         living
-            .filter_map(|slot| Some((self.id_and_start(*slot)?.0, *slot)))
+            .filter_map(|slot| Some((self.usage.process(*slot)?.key.pid, *slot)))
             .collect()
     }
 
-    fn id_and_start(&self, slot: Slot) -> Option<(u32, u64)> {
-        let key = self.usage.process(slot)?.key;
-        Some((key.pid, self.unix_us(key.start_ns)))
-    }
-
-    /// Who had this id at that time.
-    fn who(&mut self, pid: u32, at_us: u64, by_id: &FxHashMap<u32, Slot>) -> Who {
+    /// Who had this id at that time, in ns of `CLOCK_BOOTTIME`.
+    fn who(&mut self, pid: u32, at_ns: u64, by_id: &FxHashMap<u32, Slot>) -> Who {
         let living = by_id.get(&pid).copied().filter(|slot| {
-            let started = self.id_and_start(*slot);
-            started.is_some_and(|(_, started_us)| started_us <= at_us)
+            let process = self.usage.process(*slot);
+            process.is_some_and(|process| process.key.start_ns <= at_ns)
         });
         let known = living.and_then(|slot| {
             let account = self.processes.get(slot.index()).copied().flatten()?;
@@ -240,7 +235,7 @@ impl Core {
         });
         let parted = || {
             let parted = self.gpus.parted.get(&pid)?;
-            (parted.started_us <= at_us).then_some(parted.who)
+            (parted.started_ns <= at_ns).then_some(parted.who)
         };
         known.or_else(parted).unwrap_or(Who {
             payer: Payer::Nobody,
@@ -266,6 +261,18 @@ impl Core {
             payer: Payer::Process(account),
             views,
         })
+    }
+}
+
+/// From µs of Unix time to ns of `CLOCK_BOOTTIME`, as the two stand now: the one may be set.
+fn boottime_of() -> impl Fn(u64) -> u64 {
+    let boot_us = eco_usage::clock::boottime_ns() / 1000;
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_us = unix.unwrap_or_default().as_micros() as u64;
+    move |at_us| {
+        (boot_us + at_us)
+            .saturating_sub(unix_us)
+            .saturating_mul(1000)
     }
 }
 

@@ -149,7 +149,7 @@ impl Gpu {
     /// The driver's samples of power since the last look.
     fn sampled(&mut self) -> Result<Counted, Trouble> {
         const CALL: &str = "nvmlDeviceGetSamples";
-        let since = self.power.since();
+        let since = self.power.since(unix_us());
         let answer = self.call(CALL, |handle| handle.samples(Sampling::Power, since))?;
         let samples = match answer {
             Ok(samples) => samples,
@@ -220,7 +220,9 @@ impl Gpu {
         if !self.tells_processes && !self.looks.is_multiple_of(RARELY) {
             return Ok(PerProcess::Untold);
         }
-        let since = self.seen_us;
+        // A clock that was set back would hide all that comes until it is there again.
+        let since = self.seen_us.min(unix_us());
+        self.seen_us = since;
         let answer = self.call(CALL, |handle| handle.process_utilization_stats(since))?;
         let told = match answer {
             Ok(told) => told,

@@ -35,8 +35,10 @@ pub(crate) struct Integrator {
 }
 
 impl Integrator {
-    /// The moment from which samples are wanted; zero before the first.
-    pub(crate) fn since(&self) -> u64 {
+    /// The moment from which samples are wanted; zero before the first, and where the clock was
+    /// set back since.
+    pub(crate) fn since(&mut self, now_us: u64) -> u64 {
+        self.last_us = self.last_us.filter(|last| *last <= now_us);
         self.last_us.unwrap_or(0)
     }
 
@@ -95,7 +97,7 @@ mod tests {
         let mut integrator = Integrator::default();
         let integral = integrator.take(&mut [sample(100, 5000), sample(200, 5000)]);
         assert_eq!(
-            (integral, integrator.since()),
+            (integral, integrator.since(1_000)),
             (PowerIntegral::default(), 200)
         );
     }
@@ -115,6 +117,15 @@ mod tests {
         let integral =
             integrator.take(&mut [sample(9_000_000, 100_000), sample(9_100_000, 100_000)]);
         assert_eq!((integral.microjoules, integral.gap), (10_000_000, true));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_starts_anew() {
+        let mut integrator = primed_at(9_000_000_000);
+        assert_eq!(integrator.since(5_000_000), 0);
+        let first = integrator.take(&mut [sample(4_900_000, 1_000)]);
+        let second = integrator.take(&mut [sample(5_000_000, 1_000)]);
+        assert_eq!((first.microjoules, second.microjoules), (0, 100_000));
     }
 
     #[test]

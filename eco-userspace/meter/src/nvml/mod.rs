@@ -144,9 +144,14 @@ impl NvmlMeter {
         })
     }
 
+    /// The name without the UUID, which only makes a sentence long.
+    fn place(&self) -> String {
+        format!("gpu-{}", self.descriptor.device)
+    }
+
     fn no_answer(&self, why: String) -> MeterError {
         MeterError::NoAnswer {
-            place: self.descriptor.name.clone(),
+            place: self.place(),
             why,
         }
     }
@@ -187,7 +192,7 @@ impl Meter for NvmlMeter {
 
     fn notes(&self) -> Vec<Finding> {
         let note = (self.sampled > 0).then(|| Finding {
-            place: self.descriptor.name.clone(),
+            place: self.place(),
             what: "this GPU has no energy counter: the driver's samples of its power are \
                    integrated"
                 .into(),

@@ -52,6 +52,8 @@ impl Ledger {
         for process in &activity.running {
             frame.entry(process.pid).memory = process.memory;
         }
+        // Where the clock was set back, what comes is new all the same.
+        self.pass_us = self.pass_us.min(activity.at_unix_us);
         if let Some(looked_us) = self.looked_us.replace(activity.at_unix_us) {
             self.charge(
                 activity,
@@ -91,6 +93,7 @@ impl Ledger {
             let covered_ns = self.begin_pass(pass) * 1000;
             for sample in pass {
                 let used = frame.entry(sample.pid);
+                used.last_unix_us = sample.at_unix_us;
                 let part = |percent: u32| covered_ns * u64::from(percent.min(MOST_PERCENT)) / 100;
                 used.busy_ns += part(sample.sm);
                 used.media_ns += part(sample.encoder.max(sample.decoder));
@@ -301,6 +304,19 @@ mod tests {
         take(&mut ledger, &told(4_000, steady));
         let frame = take(&mut ledger, &told(90_000, vec![sample(1, 90_000, 100)]));
         assert!((200..=250).contains(&busy_ms(&frame, 1)), "{frame:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_nothing_for_long() {
+        let mut ledger = begun();
+        take(
+            &mut ledger,
+            &told(10_000_000, vec![sample(1, 9_999_900, 50)]),
+        );
+        take(&mut ledger, &told(1_000, vec![]));
+        let frame = take(&mut ledger, &told(1_250, vec![sample(1, 1_200, 50)]));
+        assert_eq!(busy_ms(&frame, 1), 100);
+        assert_eq!(frame.uses[0].last_unix_us, START + 1_200 * MS);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct GpuUse {
     pub media_ns: u64,
     /// Its memory on the GPU, in bytes, where that is known.
     pub memory: Option<u64>,
+    /// When it was last seen to use it, in µs of Unix time: its id may be another's since.
+    pub last_unix_us: u64,
 }
 
 /// How the use of a process is known.
@@ -112,6 +114,7 @@ impl GpuFrame {
                 busy_ns: 0,
                 media_ns: 0,
                 memory: None,
+                last_unix_us: self.at_unix_us,
             });
         }
         &mut self.uses[at]
