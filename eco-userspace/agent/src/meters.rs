@@ -41,6 +41,7 @@ pub struct MeterSlot {
     failed: bool,
     /// The shortest time between two moves.
     fastest: Option<Duration>,
+    moved: bool,
     /// Whether it is known to stand still.
     stuck: bool,
 }
@@ -95,6 +96,7 @@ impl MeterSlot {
             watts: Watts(0.0),
             failed: false,
             fastest: None,
+            moved: false,
             stuck: false,
         }
     }
@@ -136,7 +138,9 @@ impl MeterSlot {
             .middle_ns()
             .saturating_sub(window.middle_ns());
         let span = Duration::from_nanos(span);
-        if reading.quality != Quality::Reset && !span.is_zero() {
+        // The first move may be the rest of a step: of any length.
+        let whole = std::mem::replace(&mut self.moved, true);
+        if whole && reading.quality != Quality::Reset && !span.is_zero() {
             self.fastest = Some(self.fastest.map_or(span, |fastest| fastest.min(span)));
         }
         let energy = reading.total.since(total);

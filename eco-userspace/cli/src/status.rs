@@ -193,9 +193,14 @@ fn meter_line(meter: &MeterStatus, style: Style) -> String {
         "measured" | "estimated" => String::new(),
         other => format!(", {}", style.caution(&printable(other))),
     };
+    // A model has a value whenever it is asked for one.
+    let period = meter.update_seconds.filter(|_| !meter.estimated);
+    let period = period.map_or_else(String::new, |s| {
+        format!(", a new value each {}", quantity(s, "s"))
+    });
     let (domain, source) = (printable(&meter.domain), printable(&meter.source));
     format!(
-        "{domain:<8} {watts:>8}  {:>9}  {idle}; source {source}, {label}{quality}",
+        "{domain:<8} {watts:>8}  {:>9}  {idle}; source {source}, {label}{period}{quality}",
         quantity(meter.joules, "J"),
     )
 }
