@@ -47,6 +47,7 @@ impl Installed {
             .env("STUB", stub)
             .env("STUB_SAYS", self.says())
             .env("TMPDIR", self.folder.path());
+        common::hear_signals(&mut run);
         run
     }
 

@@ -4,7 +4,10 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        net::{UnixListener, UnixStream},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{Arc, Mutex},
@@ -20,7 +23,22 @@ pub(crate) fn eco(arguments: &[&str]) -> Command {
         .env("ECO_SOCKET", "/nonexistent/eco.sock")
         .env("NO_COLOR", "1")
         .env_remove("TMPDIR");
+    hear_signals(&mut command);
     command
+}
+
+/// Lets the program be interrupted, also where whoever started the tests had that ignored (a
+/// shell's background job, for one): what is ignored is inherited.
+pub(crate) fn hear_signals(command: &mut Command) {
+    // SAFETY: between fork and exec, and signal(2) may be called there.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
 }
 
 /// The `workload` example.
