@@ -30,7 +30,8 @@ const RANGE_UJ: u64 = 262_143_328_850;
 /// Where the raw counter starts.
 const FIRST_UJ: u64 = RANGE_UJ - 150_000_000;
 
-const UPDATE_EVERY: Duration = Duration::from_millis(10);
+/// About as often as the real one (RAPL: each millisecond).
+const UPDATE_EVERY: Duration = Duration::from_millis(2);
 
 /// `dram` as a share of the package, where there is one: `1 / DRAM_PART`.
 const DRAM_PART: u64 = 4;

@@ -138,6 +138,8 @@ impl Lab<'_> {
         hog.until_stopped()?;
         storm.map(Running::finish).transpose()?;
         self.settle()?;
+        // For whoever reads why this failed.
+        println!("ledgers: {}", self.agent.status()?["discrepancies"]);
         let hog = bill(hog_job, home.cpu_us()? - before)?;
         let storm = bill(storm_job, storm_home.cpu_us()?)?;
         Ok((hog, storm))
