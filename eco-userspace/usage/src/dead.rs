@@ -93,7 +93,8 @@ impl Usage {
                 let fresh = whole.saturating_sub(account.total_ns);
                 let explained = match process.state {
                     State::Vanished(_) => {
-                        fresh + record.reaped_ns.saturating_sub(account.reaped_ns)
+                        let late = record.reaped_ns.saturating_sub(account.reaped_ns);
+                        fresh + late + self.orphans.claim(key).unwrap_or(0)
                     }
                     _ => whole + record.reaped_ns,
                 };

@@ -18,6 +18,7 @@ use crate::{
     dead::Unseen,
     frame::{Counters, Frame},
     hidden::Hidden,
+    orphans::Orphans,
     process::{Account, Comm, Process, ProcessKey, Slot, State, Table},
     source::{Costs, Scan, SourceError, TaskSource, Tier},
 };
@@ -44,6 +45,7 @@ pub struct Usage {
     pub(crate) early_threads: FxHashMap<ProcessKey, (u64, u64)>,
     pub(crate) spilled: FxHashMap<CgroupIds, (u64, u64)>,
     pub(crate) dead_parents: FxHashMap<ProcessKey, (ProcessKey, u32)>,
+    pub(crate) orphans: Orphans,
     pub(crate) retired: Vec<Slot>,
     pub(crate) baseline_at_ns: u64,
     pub(crate) last_scan_ns: u64,
@@ -70,6 +72,7 @@ impl Usage {
             early_threads: FxHashMap::default(),
             spilled: FxHashMap::default(),
             dead_parents: FxHashMap::default(),
+            orphans: Orphans::default(),
             retired: Vec::new(),
             baseline_at_ns: 0,
             last_scan_ns: 0,

@@ -18,6 +18,7 @@ pub mod frame;
 pub mod gpu;
 mod hidden;
 pub mod ledger;
+mod orphans;
 pub mod process;
 pub mod procfs;
 pub mod reaper;

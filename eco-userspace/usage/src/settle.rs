@@ -21,7 +21,7 @@ impl Usage {
                     State::Alive => {
                         process.state = State::Vanished(tick);
                         let known = account.total_ns.saturating_add(account.reaped_ns);
-                        vanished.push((process.parent, known));
+                        vanished.push((process.key, process.parent, known));
                     }
                     State::Vanished(since) if tick >= since + PATIENCE_TICKS => given_up.push(slot),
                     _ => {}
@@ -45,9 +45,12 @@ impl Usage {
             account.total_ns += fresh;
             account.tick_ns += fresh;
         }
-        for (parent, known) in vanished {
-            if let Some(mother) = self.table.by_key_mut(parent) {
-                mother.account.explained_ns = mother.account.explained_ns.saturating_add(known);
+        for (key, parent, known) in vanished {
+            match self.table.by_key_mut(parent) {
+                Some(mother) if mother.account.scan == tick => {
+                    mother.account.explained_ns = mother.account.explained_ns.saturating_add(known);
+                }
+                _ => self.orphans.add(key, parent, known, &self.table, tick),
             }
         }
         for slot in given_up {
@@ -90,6 +93,10 @@ impl Usage {
             // was reaped: they must not hide a later loss.
             let open = account.reaped_ns.saturating_sub(account.credit_ns);
             account.explained_ns = account.explained_ns.min(open);
+            if account.explained_ns < open {
+                let unexplained = open - account.explained_ns;
+                account.explained_ns += self.orphans.explain(process.key, unexplained);
+            }
             let unexplained = open - account.explained_ns;
             let due = unexplained.min(account.remainder_ns);
             account.remainder_ns = unexplained - due;
@@ -107,6 +114,7 @@ impl Usage {
                 processes: 0,
             });
         }
+        self.orphans.tidy(tick);
     }
 
     /// What the kernel counted for a cgroup and nobody was charged for.
