@@ -43,6 +43,8 @@ pub(crate) struct Hidden {
 /// What was read of a hidden process last.
 #[derive(Clone, Copy)]
 struct Last {
+    /// Its start, as its children's records have it.
+    start_ns: u64,
     /// In clock ticks, as ns.
     coarse_ns: u64,
     exact_ns: u64,
@@ -100,11 +102,16 @@ impl Hidden {
     }
 
     /// The record of the hidden process at `index`, to the nanosecond where the kernel says so.
-    pub(crate) fn read(&mut self, index: usize, tick: u64) -> Option<TaskRecord> {
+    pub(crate) fn read(&mut self, index: usize, tick: u64, table: &Table) -> Option<TaskRecord> {
         let pid = *self.pids.get(index)?;
         let mut record = procfs::read_stat(&self.procfs, pid)?;
         let coarse_ns = record.runtime_ns;
         let last = self.last.get(&pid).copied();
+        let known = last.map(|l| l.start_ns);
+        let known = known.filter(|&start| is_same_moment(start, record.start_ns));
+        let start_ns = known.unwrap_or_else(|| start_by_children(&record, table));
+        record.start_ns = start_ns;
+        record.leader_start_ns = start_ns;
         let fresh = last.filter(|l| l.coarse_ns == coarse_ns && tick < l.tick + EXACT_TICKS);
         record.runtime_ns = match fresh {
             Some(last) => last.exact_ns,
@@ -113,6 +120,7 @@ impl Hidden {
                 self.last.insert(
                     pid,
                     Last {
+                        start_ns,
                         coarse_ns,
                         exact_ns,
                         tick,
@@ -136,5 +144,59 @@ impl Hidden {
             sum += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
         }
         Some(sum)
+    }
+}
+
+/// When a process started, to the nanosecond: `/proc` has clock ticks, but the records of its
+/// children name their parent exactly, and by no other name would they find it.
+fn start_by_children(record: &TaskRecord, table: &Table) -> u64 {
+    let mut parents = table.iter().map(|(_, process)| process.parent);
+    let exact = parents.find(|parent| {
+        parent.pid == record.pid && is_same_moment(parent.start_ns, record.start_ns)
+    });
+    exact.map_or(record.start_ns, |parent| parent.start_ns)
+}
+
+/// Whether a moment, cut to whole clock ticks, is the other.
+fn is_same_moment(exact_ns: u64, in_ticks_ns: u64) -> bool {
+    let tick_ns = 1_000_000_000 / procfs::ticks_per_second();
+    exact_ns
+        .checked_sub(in_ticks_ns)
+        .is_some_and(|rest| rest < tick_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{Process, ProcessKey};
+
+    #[test]
+    fn a_hidden_process_goes_by_the_name_that_its_children_know() {
+        let tick_ns = 1_000_000_000 / procfs::ticks_per_second();
+        let hidden = TaskRecord {
+            pid: 1,
+            start_ns: 7 * tick_ns,
+            ..TaskRecord::default()
+        };
+        let mut table = Table::default();
+        assert_eq!(
+            start_by_children(&hidden, &table),
+            7 * tick_ns,
+            "no child, no better name"
+        );
+        // One of an earlier process of that number, and one of its own.
+        for (pid, start_ns) in [(5, 3 * tick_ns), (6, 7 * tick_ns + 42)] {
+            let key = ProcessKey {
+                pid,
+                start_ns: 99 * tick_ns,
+            };
+            let parent = ProcessKey { pid: 1, start_ns };
+            table.insert(Process {
+                key,
+                parent,
+                ..Process::default()
+            });
+        }
+        assert_eq!(start_by_children(&hidden, &table), 7 * tick_ns + 42);
     }
 }

@@ -207,7 +207,7 @@ impl Usage {
         self.source = source;
         self.hidden.refresh(self.tick, &self.table);
         for at in 0..self.hidden.count() {
-            if let Some(record) = self.hidden.read(at, self.tick) {
+            if let Some(record) = self.hidden.read(at, self.tick, &self.table) {
                 self.observe(&record, frame);
             }
         }

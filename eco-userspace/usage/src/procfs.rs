@@ -244,7 +244,7 @@ fn ticks(text: &str) -> Option<u64> {
         .checked_mul(1_000_000_000 / ticks_per_second())
 }
 
-fn ticks_per_second() -> u64 {
+pub(crate) fn ticks_per_second() -> u64 {
     // SAFETY: takes a constant and returns a number.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).ok().filter(|&t| t > 0).unwrap_or(100)
