@@ -214,6 +214,9 @@ impl Settings {
             model: ModelConfig {
                 idle_watts: self.watts("model.idle_watts")?,
                 max_watts: self.watts("model.max_watts")?,
+                profile: Some(self.get("model.profile"))
+                    .filter(|path| !path.is_empty())
+                    .map(PathBuf::from),
             },
             redfish: self.redfish()?,
             nvml_library: self.get("nvml.library").to_owned(),

@@ -276,7 +276,7 @@ pub fn discover(config: &Config, cpus: u32) -> Bank {
     let found = eco_meter::discover(&eco_meter::Options {
         sysfs: config.sysfs.clone(),
         procfs: config.procfs.clone(),
-        model: config.model,
+        model: config.model.clone(),
         redfish: config.redfish.clone(),
         ..eco_meter::Options::default()
     });

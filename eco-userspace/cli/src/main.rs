@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The `eco` command: what people and scripts use. It needs no privilege of its own.
 
+mod calibrate;
 mod client;
 mod energy;
 mod exit;
@@ -36,6 +37,7 @@ enum Command {
     Run(run::RunArgs),
     Top(top::TopArgs),
     Status(status::StatusArgs),
+    Calibrate(calibrate::CalibrateArgs),
 }
 
 const HELP: &str = "\
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&cli.socket, args),
         Command::Top(args) => top::main(&cli.socket, &args),
         Command::Status(args) => status::main(&cli.socket, &args),
+        Command::Calibrate(args) => calibrate::main(&args),
     };
     exit::code(outcome)
 }

@@ -32,6 +32,7 @@ pub mod model;
 pub mod nvml;
 pub mod perf;
 pub mod powercap;
+pub mod profile;
 pub mod redfish;
 pub mod select;
 

@@ -71,6 +71,11 @@ pub(super) const KEYS: &[Key] = &[
         about: "the model's full power, whole machine",
     },
     Key {
+        name: "model.profile",
+        default: eco_meter::profile::DEFAULT_FILE,
+        about: "what `eco calibrate` fitted; empty: nothing is looked for",
+    },
+    Key {
         name: "nvml.library",
         default: eco_nvml::LIBRARY,
         about: "the NVIDIA driver's library: a path, or a name for the loader",

@@ -10,6 +10,13 @@ const SECOND: u64 = 1_000_000_000;
 const CALIBRATED: ModelConfig = ModelConfig {
     idle_watts: Some(20.0),
     max_watts: Some(40.0),
+    profile: None,
+};
+/// No profile of the machine that runs the tests has a say in them.
+const NOTHING: ModelConfig = ModelConfig {
+    idle_watts: None,
+    max_watts: None,
+    profile: None,
 };
 
 /// A machine's `/proc` and `/sys`, in one folder.
@@ -45,7 +52,7 @@ fn load(busy_ns: u64) -> Load {
 fn a_known_cpu_takes_its_row_and_says_so() {
     let cpuinfo = "processor : 0\nvendor_id : AuthenticAMD\ncpu family : 25\nmodel : 17\n\
         flags : hypervisor\n";
-    let meter = detect(&machine(cpuinfo, Some("0-1\n")), &ModelConfig::default());
+    let meter = detect(&machine(cpuinfo, Some("0-1\n")), &NOTHING);
     assert!(
         meter
             .basis()
@@ -70,7 +77,7 @@ fn odd_files_lead_to_the_default_row_and_a_finding() {
         "processor : 0\nvendor_id : \u{fffd}\nmodel : x\n",
     ] {
         for online in [None, Some(""), Some("9-1"), Some("0-99999999")] {
-            let meter = detect(&machine(cpuinfo, online), &ModelConfig::default());
+            let meter = detect(&machine(cpuinfo, online), &NOTHING);
             assert!(
                 meter.basis().starts_with("unknown CPU, 1 CPUs"),
                 "{}",
@@ -80,7 +87,7 @@ fn odd_files_lead_to_the_default_row_and_a_finding() {
         }
     }
     let nowhere = Path::new("/nowhere/at/all");
-    assert!(ModelMeter::detect(nowhere, nowhere, &ModelConfig::default()).is_ok());
+    assert!(ModelMeter::detect(nowhere, nowhere, &NOTHING).is_ok());
 }
 
 #[test]
@@ -90,6 +97,7 @@ fn a_calibration_that_is_no_machine_is_refused() {
         let config = ModelConfig {
             idle_watts,
             max_watts,
+            profile: None,
         };
         ModelMeter::detect(root.path(), root.path(), &config).is_err()
     };
@@ -190,12 +198,155 @@ fn odd_frequencies_count_as_full() {
     }
 }
 
+/// Writes a profile of the machine under `root`, and gives the configuration that names it.
+fn calibrate(root: &TempDir, coefficients: Coefficients) -> ModelConfig {
+    let path = root.path().join("model.toml");
+    let profile = Profile {
+        version: profile::VERSION,
+        date: "2026-11-25T05:00:00Z".to_owned(),
+        source: "a wall meter".to_owned(),
+        machine: Machine::detect(root.path(), root.path()),
+        coefficients,
+        error: profile::FitError {
+            mean_percent: 1.25,
+            worst_percent: 3.0,
+            ..profile::FitError::default()
+        },
+    };
+    profile.write(&path).unwrap();
+    ModelConfig {
+        profile: Some(path),
+        ..NOTHING
+    }
+}
+
+const FITTED: Coefficients = Coefficients {
+    idle_watts: 10.0,
+    busy_cpu_watts: 4.0,
+    active_core_watts: 2.0,
+};
+
+#[test]
+fn a_profile_of_this_machine_is_used_and_says_its_error() {
+    let root = machine("processor : 0\n", Some("0-1"));
+    let mut config = calibrate(&root, FITTED);
+    let mut meter = detect(&root, &config);
+    let said = "calibrated on 2026-11-25 by a wall meter, expected error 1.2 %";
+    assert!(meter.basis().starts_with(said), "{}", meter.basis());
+    assert_eq!(meter.findings().len(), 1);
+    assert!(meter.findings()[0].what.starts_with(said));
+    assert!(meter.findings()[0].advice.is_empty());
+    assert_eq!(meter.known_idle(), Some(Watts(10.0)));
+    meter.read_at(0, &load(0));
+    assert_eq!(
+        meter.read_at(SECOND, &load(SECOND)).total,
+        Microjoules(16_000_000)
+    );
+    config.max_watts = Some(50.0);
+    assert!(
+        !detect(&root, &config).basis().contains("calibrated"),
+        "what is configured wins"
+    );
+}
+
+#[test]
+fn a_slow_clock_does_not_make_an_active_core_cheaper() {
+    let root = machine("processor : 0\n", Some("0-1"));
+    set_frequency(&root, 0, "1500000", "3000000");
+    let mut meter = detect(&root, &calibrate(&root, FITTED));
+    meter.read_at(0, &load(0));
+    assert_eq!(
+        meter.read_at(SECOND, &load(SECOND)).total,
+        Microjoules(14_000_000)
+    );
+}
+
+#[test]
+fn two_threads_on_one_core_share_what_the_core_draws() {
+    let root = machine("processor : 0\n", Some("0-1"));
+    for cpu in 0..2 {
+        let folder = root
+            .path()
+            .join(format!("devices/system/cpu/cpu{cpu}/topology"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("thread_siblings_list"), "0-1").unwrap();
+    }
+    let stat = |busy: u64, idle: u64| {
+        let lines = format!("cpu  0 0 0 0\ncpu0 {busy} 0 0 {idle}\ncpu1 {busy} 0 0 {idle}\n");
+        fs::write(root.path().join("stat"), lines).unwrap();
+    };
+    stat(0, 0);
+    let mut meter = detect(&root, &calibrate(&root, FITTED));
+    meter.read_at(0, &load(0));
+    stat(100, 0);
+    let both = meter.read_at(SECOND, &load(2 * SECOND)).total;
+    assert_eq!(both, Microjoules(10_000_000 + 2 * 4_000_000 + 2_000_000));
+    stat(200, 0);
+    fs::remove_file(root.path().join("stat")).unwrap();
+    let untold = meter.read_at(2 * SECOND, &load(3 * SECOND)).total;
+    assert_eq!(
+        untold,
+        Microjoules(both.0 + 10_000_000 + 4_000_000 + 2_000_000)
+    );
+}
+
+#[test]
+fn a_profile_that_is_not_to_be_believed_is_a_finding_and_the_table_is_used() {
+    let root = machine("processor : 0\n", Some("0-1"));
+    let config = calibrate(&root, FITTED);
+    let path = config.profile.clone().unwrap();
+    let good = fs::read_to_string(&path).unwrap();
+    for (text, reason) in [
+        (Some("garbage"), "not a profile"),
+        (Some("version = 99\n"), "a later eco"),
+        (
+            Some(good.replace("cpus = 2", "cpus = 64").as_str()),
+            "another machine",
+        ),
+        (None, "no such profile"),
+    ] {
+        match text {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let meter = detect(&root, &config);
+        assert!(
+            meter.basis().starts_with("unknown CPU, 2 CPUs"),
+            "{}",
+            meter.basis()
+        );
+        let finding = &meter.findings()[0];
+        assert!(finding.what.contains(reason), "{finding:?}");
+        assert!(!finding.advice.is_empty());
+    }
+}
+
+#[test]
+fn without_a_profile_the_expected_error_is_said() {
+    for (cpuinfo, said) in [
+        ("", "factor of two"),
+        (
+            "processor : 0\nvendor_id : AuthenticAMD\ncpu family : 25\nmodel : 17\n",
+            "expected error is not known",
+        ),
+    ] {
+        let meter = detect(&machine(cpuinfo, Some("0")), &NOTHING);
+        let finding = meter.findings().last().unwrap();
+        assert!(finding.what.contains(said), "{finding:?}");
+        assert!(finding.advice.contains("eco calibrate"));
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_is_lost_to_rounding_however_often_it_is_read(
         steps in proptest::collection::vec((1u64..5_000, 0u64..2), 1..300),
     ) {
-        let config = ModelConfig { idle_watts: Some(1.234_567), max_watts: Some(9.876_543) };
+        let config = ModelConfig {
+            idle_watts: Some(1.234_567),
+            max_watts: Some(9.876_543),
+            profile: None,
+        };
         let root = machine("", Some("0-1"));
         let (mut often, mut once) = (detect(&root, &config), detect(&root, &config));
         often.read_at(0, &load(0));
