@@ -9,6 +9,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod http;
 pub mod increase;
+pub mod lab;
 pub mod launch;
 pub mod metrics;
 pub mod needs;

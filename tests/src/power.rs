@@ -255,13 +255,13 @@ fn drive(shared: &Mutex<Driver>) {
 
 /// A real counter does not wait for a CPU to be free. Where this is refused, the counter lags
 /// under load by as much as the scheduler makes it wait.
-fn run_first() {
+pub(crate) fn run_first() {
     let parameters = libc::sched_param { sched_priority: 10 };
     // SAFETY: the parameters are a live local; 0 is the calling thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
 }
 
-fn read_number(file: &File) -> io::Result<u64> {
+pub(crate) fn read_number(file: &File) -> io::Result<u64> {
     let mut buffer = [0; 32];
     let length = file.read_at(&mut buffer, 0)?;
     let text = std::str::from_utf8(&buffer[..length]).map_err(io::Error::other)?;

@@ -10,6 +10,7 @@
 mod bench;
 mod build;
 mod kernels;
+mod lab;
 mod lint;
 mod run;
 mod setup;
@@ -74,6 +75,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up, build, then run CMD on a machine whose true power is known: cargo xtask lab
+    /// two-sockets -- CMD…
+    ///
+    /// The scenario is a file, or the name of one in tests/lab.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// Arguments of the lab; --help tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Bring kernels that tests boot in a virtual machine, and the emulator
     Kernels,
     /// Check format, clippy, licences and sources of dependencies, and tidy
@@ -101,6 +112,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run { .. } => run::main(&workspace, &args_as_typed()),
         Command::Test { .. } => test::main(&workspace, &args_as_typed()),
         Command::Bench { .. } => bench::main(&workspace, &args_as_typed()),
+        Command::Lab { .. } => lab::main(&workspace, &args_as_typed()),
         Command::Kernels => kernels::main(),
         Command::Lint => lint::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
