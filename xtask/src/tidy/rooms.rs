@@ -16,7 +16,7 @@ const COLUMNS: [&[&str]; 13] = [
     // The stand-in is for tests, and whoever asks the driver is tested with it.
     &["eco-common", "eco-nvml-standin"],
     &["eco-ebpf", "eco-nvml"],
-    &["eco-usage", "eco-meter", "eco-identity"],
+    &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
     &["eco-attribution"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],
