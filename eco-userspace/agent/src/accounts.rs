@@ -4,12 +4,24 @@
 //! Every unit, of whatever kind, has an account: processes, the kernel, and the views over the
 //! same joules (containers, services, users, jobs).
 
+use eco_intensity::Emissions;
 use eco_meter::Domain;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::carbon::books::CarbonRow;
+
 /// Energy by meter, in µJ, in the order of the agent's meters.
 pub type Row = Vec<u64>;
+
+/// Energy and what it emitted: booked together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// The energy, in µJ.
+    pub uj: u64,
+    /// At the intensity of its tick; zero where that is not known.
+    pub emissions: Emissions,
+}
 
 /// A kind of unit: the value of the `kind` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +91,8 @@ pub struct Account {
     pub cpu_ns: u64,
     /// Energy.
     pub energy: Row,
+    /// What that emitted; empty where no intensity was ever known.
+    pub carbon: CarbonRow,
     /// CPU time in the last tick, in ns.
     pub tick_ns: u64,
     /// Energy in the last tick, over the meters that make up [`Sum::total`], in µJ.
@@ -151,6 +165,7 @@ pub struct Accounts {
     free: Vec<u32>,
     tick: u64,
     meters: usize,
+    counts_carbon: bool,
     touched: Vec<AccountId>,
 }
 
@@ -158,17 +173,26 @@ impl Accounts {
     /// Makes room for so many meters in every row.
     pub fn set_meters(&mut self, meters: usize) {
         self.meters = meters;
-        for (_, account) in &mut self.slots {
-            if let Some(account) = account {
-                account.energy.resize(meters, 0);
+        for account in self.slots.iter_mut().filter_map(|slot| slot.1.as_mut()) {
+            account.energy.resize(meters, 0);
+            if self.counts_carbon {
+                account.carbon.resize(meters);
             }
         }
     }
 
+    /// Counts carbon from here on.
+    pub(crate) fn open_carbon(&mut self) {
+        self.counts_carbon = true;
+        self.set_meters(self.meters);
+    }
+
     /// Opens an account at zero.
     pub fn open(&mut self) -> AccountId {
+        let carbon_meters = if self.counts_carbon { self.meters } else { 0 };
         let account = Account {
             energy: vec![0; self.meters],
+            carbon: CarbonRow::zeros(carbon_meters),
             ..Account::default()
         };
         match self.free.pop() {
@@ -245,15 +269,16 @@ impl Accounts {
     }
 
     /// Books energy of the meter at `meter`.
-    pub fn add_energy(&mut self, id: AccountId, meter: usize, uj: u64, in_sum: bool) {
+    pub fn add_energy(&mut self, id: AccountId, meter: usize, amount: Amount, in_sum: bool) {
         self.touch(id);
         if let Some(account) = self.get_mut(id) {
             if let Some(cell) = account.energy.get_mut(meter) {
-                *cell += uj;
+                *cell += amount.uj;
             }
+            account.carbon.add(meter, amount.emissions);
             if in_sum {
-                account.tick_uj += uj;
-                account.score += uj as f32;
+                account.tick_uj += amount.uj;
+                account.score += amount.uj as f32;
             }
         }
     }
@@ -297,10 +322,14 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.set_meters(1);
         let first = accounts.open();
-        accounts.add_energy(first, 0, 7, true);
+        let seven = Amount {
+            uj: 7,
+            ..Amount::default()
+        };
+        accounts.add_energy(first, 0, seven, true);
         assert_eq!(accounts.close(first).unwrap().energy, [7]);
         let second = accounts.open();
-        accounts.add_energy(first, 0, 7, true);
+        accounts.add_energy(first, 0, seven, true);
         assert_eq!(accounts.get(second).unwrap().energy, [0]);
         assert!(accounts.get(first).is_none());
         assert!(accounts.close(first).is_none());

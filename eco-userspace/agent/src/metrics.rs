@@ -35,6 +35,7 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     write_units(core, &mut text);
     write_jobs(core, &mut text);
     write_conservation(core, &mut text);
+    crate::carbon::metrics::write(core, &mut text);
     crate::gpus::write(core, &mut text);
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
@@ -95,9 +96,22 @@ fn write_node(core: &Core, text: &mut Exposition<'_>) {
     }
 }
 
-/// One sample a meter. Two sources of one device are told apart by `source`.
+/// One sample a meter.
 fn write_devices(core: &Core, text: &mut Exposition<'_>, row: &Row, more: &[(&str, &str)]) {
-    for (slot, uj) in core.meters.iter().zip(row) {
+    each_device(core, text, more, |text, at, labels| {
+        text.joules(labels, row.get(at).copied().unwrap_or(0));
+    });
+}
+
+/// Writes a sample a meter, given its place and labels. Two sources of one device are told apart
+/// by `source`.
+pub(crate) fn each_device(
+    core: &Core,
+    text: &mut Exposition<'_>,
+    more: &[(&str, &str)],
+    mut write: impl FnMut(&mut Exposition<'_>, usize, &[(&str, &str)]),
+) {
+    for (at, slot) in core.meters.iter().enumerate() {
         let d = &slot.descriptor;
         let mut labels = [("", ""); 4];
         labels[0] = ("domain", d.domain.label());
@@ -108,7 +122,7 @@ fn write_devices(core: &Core, text: &mut Exposition<'_>, row: &Row, more: &[(&st
             labels[used] = *label;
             used += 1;
         }
-        text.joules(&labels[..used], *uj);
+        write(text, at, &labels[..used]);
     }
 }
 
@@ -177,7 +191,7 @@ fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
     }
 }
 
-fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
+pub(crate) fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
     [
         ("manager", "eco"),
         ("job", job.name.as_str()),

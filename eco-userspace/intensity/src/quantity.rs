@@ -87,6 +87,12 @@ impl From<GramsPerKwh> for f64 {
     }
 }
 
+impl Default for Pue {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
 impl TryFrom<f64> for Pue {
     type Error = OutOfRange;
     fn try_from(value: f64) -> Result<Self, OutOfRange> {
