@@ -216,6 +216,18 @@ impl Agent {
         self.json("/v1/status")
     }
 
+    /// `PUT /v1/intensity`.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn push_intensity(&self, zone: &str, g_per_kwh: f64) -> Result<()> {
+        let request = json!({
+            "zone": zone, "g_per_kwh": g_per_kwh, "kind": "average", "source": "a test"
+        });
+        let answer = http::ask(&self.socket(), "PUT", "/v1/intensity", Some(&request))?;
+        expect_json(answer, "PUT /v1/intensity").map(drop)
+    }
+
     /// Scrapes it.
     ///
     /// # Errors

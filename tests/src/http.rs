@@ -62,6 +62,14 @@ pub fn post(url: &str, body: &Value) -> Result<Response> {
     at(url, "POST", Some(body))
 }
 
+/// Puts to an `http://HOST:PORT/PATH`.
+///
+/// # Errors
+/// As [`get`].
+pub fn put(url: &str, body: &Value) -> Result<Response> {
+    at(url, "PUT", Some(body))
+}
+
 fn at(url: &str, method: &str, body: Option<&Value>) -> Result<Response> {
     let rest = url
         .strip_prefix("http://")

@@ -15,7 +15,7 @@ pub struct Increase {
 }
 
 impl Increase {
-    /// Takes the next scrape.
+    /// Takes the next scrape: energy in µJ, carbon in fg.
     ///
     /// A series that is new adds nothing yet, and one that fell was reset to zero in between:
     /// the same rules as Prometheus'.
@@ -23,11 +23,12 @@ impl Increase {
     /// # Errors
     /// When a value is finer than a millionth.
     pub fn observe(&mut self, metrics: &Metrics) -> Result<()> {
-        for sample in metrics
-            .iter()
-            .filter(|s| s.name.ends_with("_energy_joules_total"))
-        {
-            let value = sample.micro()?;
+        for sample in metrics.iter() {
+            let value = match &sample.name {
+                name if name.ends_with("_energy_joules_total") => sample.micro()?,
+                name if name.ends_with("_carbon_grams_total") => sample.femto(),
+                _ => continue,
+            };
             let grown = match self.last.insert(sample.series(), value) {
                 None => 0,
                 Some(last) if value < last => value,
@@ -40,7 +41,7 @@ impl Increase {
         Ok(())
     }
 
-    /// The increase of a metric, in millionths, over all series of a domain, and of a kind if
+    /// The increase of a metric, in µJ or fg, over all series of a domain, and of a kind if
     /// one is given.
     #[must_use]
     pub fn of(&self, name: &str, kind: &str, domain: &str) -> i128 {
@@ -120,6 +121,27 @@ pub fn books(metrics: &Metrics) -> Result<Vec<(String, i128, i128)>> {
         ));
     }
     Ok(books)
+}
+
+/// The same of carbon, in grams.
+#[must_use]
+pub fn carbon_books(metrics: &Metrics) -> Vec<(String, f64, f64)> {
+    let node = "eco_node_carbon_grams_total";
+    let of = |domain: &str| {
+        let units = PAYERS.iter().map(|kind| {
+            let filter = [("domain", domain), ("kind", kind)];
+            metrics.sum("eco_unit_carbon_grams_total", &filter)
+        });
+        let rest = ["departed", "idle", "unattributed"].iter().map(|part| {
+            metrics.sum(
+                &format!("eco_{part}_carbon_grams_total"),
+                &[("domain", domain)],
+            )
+        });
+        let whole = metrics.sum(node, &[("domain", domain)]);
+        (domain.to_owned(), whole, units.chain(rest).sum())
+    };
+    metrics.labels(node, "domain").into_iter().map(of).collect()
 }
 
 /// The kinds of unit that add up to the node; all others are views of the same joules.

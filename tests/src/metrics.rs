@@ -131,6 +131,13 @@ impl Sample {
         millionths(&self.value).with_context(|| self.to_string())
     }
 
+    /// The value in femtograms, which is finer than any difference that matters, where it is in
+    /// grams.
+    #[must_use]
+    pub fn femto(&self) -> i128 {
+        (self.value() * 1e15).round() as i128
+    }
+
     /// What tells this series from all others.
     #[must_use]
     pub fn series(&self) -> String {

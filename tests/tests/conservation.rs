@@ -14,7 +14,7 @@ use std::{sync::OnceLock, thread, time::Duration};
 use anyhow::Result;
 use eco_tests::{
     agent::{Agent, Setup},
-    increase::{Falls, Increase, PAYERS, books},
+    increase::{Falls, Increase, PAYERS, books, carbon_books},
     metrics::Metrics,
     needs,
     power::PowerTree,
@@ -25,6 +25,9 @@ const SECONDS: u64 = 30;
 
 /// So few are shown by name that they are always taking turns.
 const TOP: &str = "6";
+
+/// What a kWh emits from some second on, in g: the machine's grid is a restless one.
+const GRID: [(u64, f64); 3] = [(0, 360.0), (10, 24.5), (20, 871.25)];
 
 /// Books may be off by what a number on paper is rounded to.
 const MILLIJOULE_UJ: i128 = 1_000;
@@ -39,13 +42,19 @@ fn experiment() -> Result<Vec<Metrics>> {
     let tree = PowerTree::with_dram()?;
     let mut setup = Setup::metered_by(tree.sysfs());
     setup.variables.push(("ECO_TOP", TOP.to_owned()));
+    setup.variables.push(("ECO_CARBON__PUE", "1.3".to_owned()));
+    let constant = GRID[0].1.to_string();
+    setup.variables.push(("ECO_CARBON__G_PER_KWH", constant));
     let agent = Agent::start(setup)?;
     let mut churns = Vec::new();
     for _ in 0..3 {
         churns.push(Workload::new(&format!("churn {SECONDS}"))?.start()?);
     }
     let mut scrapes = Vec::new();
-    for _ in 0..SECONDS {
+    for second in 0..SECONDS {
+        if let Some((_, g_per_kwh)) = GRID[1..].iter().find(|(from, _)| *from == second) {
+            agent.push_intensity("restless", *g_per_kwh)?;
+        }
         scrapes.push(agent.scrape()?);
         thread::sleep(Duration::from_secs(1));
     }
@@ -92,7 +101,76 @@ fn over_time_what_prometheus_adds_is_the_node() {
 }
 
 #[test]
-fn the_test_above_could_fail_for_processes_did_come_and_go() {
+fn at_any_scrape_the_parts_emitted_what_the_node_did() {
+    needs!(Programs, Root, ExactCpu);
+    for (second, metrics) in scrapes().iter().enumerate() {
+        let books = carbon_books(metrics);
+        assert_eq!(books.len(), 2, "package and dram");
+        for (domain, node, parts) in books {
+            let off = (node - parts).abs();
+            assert!(
+                off <= 1e-9 * node,
+                "scrape {second}, {domain}: {parts} g is not {node} g"
+            );
+        }
+        assert_eq!(metrics.sum("eco_carbon_conservation_error_grams", &[]), 0.0);
+    }
+}
+
+#[test]
+fn over_time_the_carbon_that_prometheus_adds_is_the_nodes() {
+    needs!(Programs, Root, ExactCpu);
+    let mut increase = Increase::default();
+    for metrics in scrapes() {
+        increase.observe(metrics).unwrap();
+    }
+    for domain in ["package", "dram"] {
+        let units = PAYERS
+            .iter()
+            .map(|kind| increase.of("eco_unit_carbon_grams_total", kind, domain));
+        let parts = units.sum::<i128>()
+            + increase.of("eco_idle_carbon_grams_total", "", domain)
+            + increase.of("eco_unattributed_carbon_grams_total", "", domain);
+        let node = increase.of("eco_node_carbon_grams_total", "", domain);
+        let off = parts as f64 / node as f64 - 1.0;
+        println!("{domain}: {parts} of {node} fg: {off:+.5}");
+        assert!(node > 0, "{domain}: {node} fg");
+        assert!(off.abs() <= 0.005, "{domain}: off by {off:+.5}");
+    }
+}
+
+#[test]
+fn each_tick_is_counted_at_the_intensity_of_its_time() {
+    needs!(Programs, Root, ExactCpu);
+    let of = |metrics: &Metrics, name| metrics.sum(name, &[("domain", "package")]);
+    let mut before: Option<&Metrics> = None;
+    let mut seen = Vec::new();
+    for metrics in scrapes() {
+        if let Some(before) = before {
+            let grown = |name| of(metrics, name) - of(before, name);
+            let joules = grown("eco_node_energy_joules_total");
+            let grams = grown("eco_node_carbon_grams_total");
+            seen.push(grams / joules * 3.6e6 / 1.3);
+        }
+        before = Some(metrics);
+    }
+    for (at, g_per_kwh) in seen.iter().enumerate() {
+        // Scrapes around a change see both.
+        let possible = GRID.windows(2).find_map(|pair| {
+            (pair[1].0 == at as u64 + 1)
+                .then(|| (pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1)))
+        });
+        let now = GRID.iter().rev().find(|(from, _)| *from <= at as u64);
+        let now = now.map_or(0.0, |(_, g_per_kwh)| *g_per_kwh);
+        let (least, most) = possible.unwrap_or((now, now));
+        // Joules are printed to the microjoule.
+        let range = least * 0.999_99..=most * 1.000_01;
+        assert!(range.contains(g_per_kwh), "second {at}: {g_per_kwh} g/kWh");
+    }
+}
+
+#[test]
+fn these_tests_could_fail_for_processes_did_come_and_go() {
     needs!(Programs, Root, ExactCpu);
     let last = scrapes().last().unwrap();
     assert!(last.sum("eco_departed_energy_joules_total", &[]) > 0.0);

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use eco_tests::{
     agent::{Agent, Setup},
-    increase::{Falls, books},
+    increase::{Falls, books, carbon_books},
     metrics::Metrics,
     needs,
     power::{IDLE_WATTS, PowerTree, WATTS_PER_CPU},
@@ -37,6 +37,7 @@ fn outlives_the_agent(metric: &str) -> bool {
         "eco_unattributed_",
         "eco_unit_",
         "eco_job_",
+        "eco_carbon_uncovered_",
     ]
     .iter()
     .chain(&["eco_agent_energy_"])
@@ -49,6 +50,7 @@ struct Findings {
     was_quiet: bool,
     falls: Vec<String>,
     books: Vec<(String, i128, i128)>,
+    carbon_books: Vec<(String, f64, f64)>,
     node: f64,
     truth: f64,
     idle: f64,
@@ -79,7 +81,9 @@ fn experiment() -> Result<Findings> {
     let tree = PowerTree::new()?;
     let truth = || Ok::<f64, anyhow::Error>(tree.truth_uj()? as f64 / 1e6);
     let idle_truth = || tree.idle_truth_uj() as f64 / 1e6;
-    let mut agent = Agent::start(Setup::metered_by(tree.sysfs()))?;
+    let mut setup = Setup::metered_by(tree.sysfs());
+    setup.variables.push(("ECO_CARBON__ZONE", "DE".to_owned()));
+    let mut agent = Agent::start(setup)?;
     let was_quiet = has_been_quiet(QUIET_SECONDS)?;
     let _load = [
         Workload::new("churn 600")?.start()?,
@@ -123,6 +127,7 @@ fn experiment() -> Result<Findings> {
     findings.downtime = last.sum("eco_unattributed_energy_joules_total", &downtime);
     findings.falls = falls.found().to_vec();
     findings.books = books(&last)?;
+    findings.carbon_books = carbon_books(&last);
     Ok(findings)
 }
 
@@ -154,6 +159,23 @@ fn no_joule_is_lost_or_counted_twice_by_a_kill() {
             (node - parts).abs() <= 1_000,
             "{domain}: {node} is not {parts}"
         );
+    }
+}
+
+#[test]
+fn no_gram_is_lost_or_counted_twice_by_a_kill() {
+    needs!(Programs, Root, ExactCpu);
+    let findings = findings();
+    assert!(!findings.carbon_books.is_empty());
+    for ((domain, joules, _), (_, node, parts)) in findings.books.iter().zip(&findings.carbon_books)
+    {
+        assert!(
+            (node - parts).abs() <= 1e-9 * node,
+            "{domain}: {node} g is not {parts} g"
+        );
+        // A zone's average holds at any time, also while no agent ran.
+        let g_per_kwh = node / (*joules as f64 / 1e6) * 3.6e6;
+        assert!((g_per_kwh / 380.95 - 1.0).abs() < 1e-6, "{g_per_kwh} g/kWh");
     }
 }
 

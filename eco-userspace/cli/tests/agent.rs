@@ -105,6 +105,85 @@ fn the_agents_account_is_the_result() {
 }
 
 #[test]
+fn what_the_agent_counted_in_grams_is_passed_on_with_its_provenance() {
+    let agent = FakeAgent::start(|seen| match seen.method.as_str() {
+        "POST" => (201, job(0.0).to_string()),
+        _ => {
+            let mut closed = job(1.25);
+            closed["carbon_grams"] = json!({"package": 0.5, "core": 0.3, "dram": 0.15});
+            closed["carbon"] = json!({"pue": 1.4, "intensity": {
+                "zone": "DE", "g_per_kwh": 360.0, "kind": "marginal", "source": "x\u{1b}[2Jy",
+                "estimated": true
+            }});
+            closed["carbon_is_partial"] = json!(true);
+            (200, closed.to_string())
+        }
+    });
+    let (output, json) = run(&agent, &["--", "true"]);
+    assert_eq!(
+        (&json["carbon_grams"], &json["pue"]),
+        (&0.65.into(), &1.4.into())
+    );
+    assert_eq!(json["intensity"]["kind"], "marginal");
+    let said = stderr(&output);
+    assert!(said.contains("650 mg"), "{said}");
+    assert!(
+        said.contains("zone DE, marginal, x\u{fffd}[2Jy, estimated, PUE 1.4"),
+        "{said}"
+    );
+    assert!(
+        said.contains("for a part of the run no intensity was known"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_intensity_is_pushed_as_it_was_given() {
+    let agent = FakeAgent::start(|_| (200, json!({"intensity": null, "pue": 1.0}).to_string()));
+    let set = [
+        "intensity",
+        "set",
+        "360",
+        "--zone",
+        "DE",
+        "--kind",
+        "marginal",
+        "--valid-for",
+        "1h",
+    ];
+    let done = output(eco(&set).env("ECO_SOCKET", agent.socket()));
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(asked(&agent), ["PUT /v1/intensity"]);
+    let body: Value = serde_json::from_str(&agent.seen()[0].body).unwrap();
+    assert_eq!(
+        (&body["g_per_kwh"], &body["kind"]),
+        (&360.0.into(), &"marginal".into())
+    );
+    assert!(
+        body["valid_until"].as_str().unwrap().ends_with('Z'),
+        "{body}"
+    );
+    let set = ["intensity", "set", "-360", "--zone", "DE"];
+    let refused = output(eco(&set).env("ECO_SOCKET", agent.socket()));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("from 0 to 3000"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(agent.seen().len(), 1, "nobody was asked");
+}
+
+#[test]
+fn the_table_says_of_each_zone_where_its_number_comes_from() {
+    let zones = output(&mut eco(&["intensity", "zones"]));
+    assert_eq!(zones.status.code(), Some(0));
+    let text = stdout(&zones);
+    let germany = text.lines().find(|line| line.starts_with("DE ")).unwrap();
+    assert!(germany.contains("2023") && germany.contains("Ember") && germany.contains("CC BY 4.0"));
+}
+
+#[test]
 fn the_job_is_open_before_the_command_runs_and_closed_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let marker = directory.path().join("ran");
@@ -376,6 +455,7 @@ fn every_command_has_help_with_an_example() {
         &["run", "--help"],
         &["top", "--help"],
         &["status", "--help"],
+        &["intensity", "--help"],
     ] {
         let help = output(&mut eco(command));
         assert_eq!(help.status.code(), Some(0));

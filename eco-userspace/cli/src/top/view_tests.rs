@@ -72,6 +72,20 @@ fn press(model: &mut Model, keys: &str) {
     }
 }
 
+#[test]
+fn carbon_is_shown_where_it_is_known() {
+    let mut model = model();
+    assert!(!screen(&mut model).contains("carbon"));
+    let mut units = recorded();
+    units.node.carbon_grams_per_hour = Some(16.02);
+    model.feed(units);
+    assert!(
+        screen(&mut model).contains(" carbon    16.0 g/h\n"),
+        "{}",
+        screen(&mut model)
+    );
+}
+
 /// The screen as text, without blanks at line ends and empty lines.
 fn screen(model: &mut Model) -> String {
     sized(model, 80, 24)
