@@ -436,10 +436,49 @@ mod tests {
         check("Status", api::Status::default());
         check("MeterStatus", api::MeterStatus::default());
         check("Units", api::Units::default());
-        check("Node", api::Node::default());
-        check("Unit", api::Unit::default());
-        check("Job", Job::default());
-        check("Carbon", api::Carbon::default());
+        let grams = || Some(api::ByDomain::new());
+        let node = api::Node {
+            carbon_grams: grams(),
+            carbon_grams_per_hour: Some(0.0),
+            ..api::Node::default()
+        };
+        check("Node", node);
+        let unit = api::Unit {
+            carbon_grams: grams(),
+            ..api::Unit::default()
+        };
+        check("Unit", unit);
+        let job = Job {
+            carbon_grams: grams(),
+            ..Job::default()
+        };
+        check("Job", job);
+        let intensity = || eco_intensity::zones::find("DE").unwrap().intensity();
+        let until = Some(jiff::Timestamp::UNIX_EPOCH);
+        let carbon = api::Carbon {
+            intensity: Some(intensity()),
+            stale: Some(intensity()),
+            ..api::Carbon::default()
+        };
+        check("Carbon", carbon);
+        check(
+            "Intensity",
+            eco_intensity::Intensity {
+                valid_until: until,
+                ..intensity()
+            },
+        );
+        check(
+            "IntensityRequest",
+            api::IntensityRequest {
+                zone: "DE".into(),
+                g_per_kwh: 360.0,
+                kind: eco_intensity::Kind::Average,
+                source: "x".into(),
+                valid_until: until,
+                estimated: false,
+            },
+        );
         check("Problem", Problem::default());
     }
 }
