@@ -209,6 +209,12 @@ impl CgroupTable {
         Some(home)
     }
 
+    /// CPU time of the watched cgroup that the kernel counted and no record has told of, in ns.
+    pub(crate) fn unrecorded_ns(&self, path: &str) -> Option<u64> {
+        let mut asked_for = self.watches.iter().filter(|w| w.explicit && w.path == path);
+        asked_for.next().map(|watch| watch.credit_ns)
+    }
+
     /// From now on it is a watch like any other: it lasts until the records of those have come
     /// for whom it charged in advance.
     pub(crate) fn unwatch(&mut self, path: &str) {
