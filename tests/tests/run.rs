@@ -220,3 +220,18 @@ fn no_run_leaves_a_cgroup_behind() {
         .collect();
     assert!(eco_pids.is_empty(), "{eco_pids:?}");
 }
+
+#[test]
+fn a_count_of_processes_that_is_not_all_of_them_says_so() {
+    needs!(Programs, Root, Bpf);
+    let agent = node_agent();
+    for by in [by(&agent), by(&agent), By::Private] {
+        let outcome = run::workload(&by, "storm 3000 200").unwrap();
+        let counted = outcome.json["processes"].as_u64().unwrap();
+        let is_exact = outcome.json["processes_exact"].as_bool().unwrap();
+        println!("counted {counted}, exact: {is_exact}");
+        // The storm itself is one more.
+        assert!(counted <= 3001, "{outcome:?}");
+        assert_eq!(is_exact, counted == 3001, "{outcome:?}");
+    }
+}

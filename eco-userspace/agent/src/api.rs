@@ -235,6 +235,9 @@ pub struct Job {
     pub cpu_seconds: f64,
     /// Processes that have belonged to it, the dead included.
     pub processes: u64,
+    /// Whether that is all of them, or only the least that there were.
+    #[serde(default)]
+    pub processes_exact: bool,
     /// Processes of it that are alive.
     pub running: u64,
     /// Energy by domain, without idle.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use eco_usage::{State, bpf::kernel_release};
+use eco_usage::{State, Tier, bpf::kernel_release};
 
 use crate::{
     accounts::{AccountId, Kind, Row, by_domain},
@@ -141,6 +141,9 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
     }
 }
 
+/// No process lives on less: a fork and an exit alone take several times as long.
+const SHORTEST_PROCESS_NS: u64 = 20_000;
+
 /// A job, open or just closed.
 #[must_use]
 pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
@@ -177,6 +180,7 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
         },
         cpu_seconds: cpu_ns as f64 / 1e9,
         processes: job.processes,
+        processes_exact: counts_all(core, job),
         running: core.jobs.running(job, &core.usage),
         energy_joules: present_by_domain(core, &energy),
         idle_share_joules: idle / 1e6,
@@ -191,6 +195,18 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
             .saturating_sub(energy_before) as f64
             / 1e6,
     }
+}
+
+/// Whether every process of a job was seen, if only when it died.
+fn counts_all(core: &Core, job: &Job) -> bool {
+    let all_recorded = match &job.membership {
+        Membership::Cgroup(path) => {
+            let ns = core.usage.unrecorded_ns(path);
+            ns.is_some_and(|ns| ns < SHORTEST_PROCESS_NS)
+        }
+        Membership::Descent { .. } => true,
+    };
+    all_recorded && !job.missed_deaths && core.usage.tier() == Tier::Iter
 }
 
 /// Whose a job is, as a number.

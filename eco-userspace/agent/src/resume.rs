@@ -87,6 +87,8 @@ impl Core {
                     membership: saved.membership,
                     account,
                     processes: saved.processes,
+                    // Of those who died meanwhile nobody knows.
+                    missed_deaths: true,
                     agent_before: (0, self.books.sum.total(&self.own_base)),
                 },
                 &self.usage,
