@@ -11,6 +11,7 @@ pub mod http;
 pub mod increase;
 pub mod lab;
 pub mod launch;
+pub mod length;
 pub mod metrics;
 pub mod needs;
 pub mod power;
