@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod clock;
 pub mod http;
 pub mod increase;
 pub mod lab;
