@@ -121,7 +121,7 @@ impl Homes {
             Some(account)
         };
         let views = Views {
-            container: view(Kind::Container, home.container),
+            container: view(Kind::Container, home.container.map(|container| container.id)),
             systemd: view(Kind::Systemd, home.systemd),
             jobs: owners(cgroup, world.usage, world.jobs),
         };

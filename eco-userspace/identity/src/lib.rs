@@ -7,5 +7,5 @@
 pub mod path;
 pub mod users;
 
-pub use path::{Home, Kind, classify};
+pub use path::{Home, classify};
 pub use users::Users;
