@@ -15,7 +15,7 @@ const COLUMNS: [&[&str]; 13] = [
     &["xtask"],
     // The stand-in is for tests, and whoever asks the driver is tested with it.
     &["eco-common", "eco-nvml-standin"],
-    &["eco-ebpf", "eco-nvml"],
+    &["eco-ebpf", "eco-nvml", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity"],
     &["eco-attribution"],
     // Privileged: it must link nothing of what follows.
