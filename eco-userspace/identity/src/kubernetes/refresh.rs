@@ -217,6 +217,8 @@ impl Filler<'_> {
         drop(register);
         if has_gpus {
             self.list_devices();
+        } else {
+            self.write().set_devices(Vec::new());
         }
         if is_new {
             self.shared.generation.fetch_add(1, Ordering::Release);
