@@ -30,6 +30,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::Advised;
+
 pub use self::{
     devices::{Device, DevicesError},
     owner::Owner,
@@ -115,17 +117,6 @@ pub struct DirectoryStatus {
     pub pods: usize,
     /// What went wrong last, and what to do about it.
     pub troubles: Vec<Advised>,
-}
-
-/// Something that is wrong, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advised {
-    /// Where.
-    pub place: String,
-    /// What.
-    pub what: String,
-    /// What to do.
-    pub advice: String,
 }
 
 /// Which pods there are.

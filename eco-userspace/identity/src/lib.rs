@@ -5,9 +5,12 @@
 //! A path is read once per cgroup and kept with it. Whoever must be asked for a name is asked on
 //! a thread of its own; the tick reads what is known.
 
+mod advised;
 pub mod kubernetes;
 pub mod path;
+pub mod slurm;
 pub mod users;
 
+pub use advised::Advised;
 pub use path::{Home, classify};
 pub use users::Users;

@@ -12,8 +12,10 @@ use std::{
 
 use eco_https::{ClientIdentity, Options, Trust};
 
+use crate::Advised;
+
 use super::{
-    Advised, KubernetesConfig, PATIENCE, Register, Shared, Source, devices, lock,
+    KubernetesConfig, PATIENCE, Register, Shared, Source, devices, lock,
     pod::{Pod, PodList},
     service::{Service, Trouble},
     watch::{Change, Watcher},
