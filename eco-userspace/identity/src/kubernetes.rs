@@ -40,15 +40,10 @@ pub use self::{
     service::Trouble,
 };
 
-/// The labels that are kept of a pod unless others are configured: the recommended ones
-/// (kubernetes.io, Recommended Labels), which have few values.
-pub const DEFAULT_LABELS: [&str; 5] = [
-    "app",
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/component",
-    "app.kubernetes.io/part-of",
-];
+/// The labels that are kept of a pod unless others are configured, as a list with commas: the
+/// recommended ones (kubernetes.io, Recommended Labels), which have few values.
+pub const DEFAULT_LABELS: &str = "app,app.kubernetes.io/name,app.kubernetes.io/instance,\
+                                  app.kubernetes.io/component,app.kubernetes.io/part-of";
 
 /// So long what is not known is asked for again; then it is not known.
 pub const PATIENCE: Duration = Duration::from_secs(5);

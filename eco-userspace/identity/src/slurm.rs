@@ -66,6 +66,22 @@ pub struct SlurmConfig {
     pub procfs: PathBuf,
 }
 
+/// Where Slurm keeps its configuration, by distribution and with `--conf-server`.
+const CONFIGURATIONS: [&str; 3] = ["/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf"];
+
+impl SlurmConfig {
+    /// Whether the environment of other users' processes is read.
+    #[must_use]
+    pub fn reads_environments(&self) -> bool {
+        let has_slurm = || CONFIGURATIONS.iter().any(|place| Path::new(place).exists());
+        match self.source {
+            Source::Environment => true,
+            Source::Auto => has_slurm() || std::env::var_os("SLURM_CONF").is_some(),
+            Source::Scontrol | Source::Off => false,
+        }
+    }
+}
+
 /// A job. Empty is what is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlurmJob {
