@@ -29,11 +29,21 @@ pub enum Kind {
     Systemd,
     /// All processes of a user.
     User,
+    /// A Kubernetes pod.
+    Pod,
+    /// What a pod used in its containers of one name; shown with the pod, and nowhere else.
+    PodContainer,
+    /// A step of a Slurm job.
+    Step,
+    /// A virtual machine.
+    Vm,
+    /// A cgroup that is nothing of the above, by its path.
+    Cgroup,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
+    /// Every kind that can be asked for.
+    pub const ALL: [Self; 11] = [
         Self::Process,
         Self::Kernel,
         Self::Other,
@@ -41,6 +51,10 @@ impl Kind {
         Self::Container,
         Self::Systemd,
         Self::User,
+        Self::Pod,
+        Self::Step,
+        Self::Vm,
+        Self::Cgroup,
     ];
 
     /// The value of the `kind` label.
@@ -54,6 +68,11 @@ impl Kind {
             Self::Container => "container",
             Self::Systemd => "systemd",
             Self::User => "user",
+            Self::Pod => "pod",
+            Self::PodContainer => "pod_container",
+            Self::Step => "step",
+            Self::Vm => "vm",
+            Self::Cgroup => "cgroup",
         }
     }
 
@@ -258,6 +277,29 @@ impl Accounts {
         }
     }
 
+    /// Moves all that was booked on `from` to `into`, as what is to be known of them all along.
+    /// What comes for `from` afterwards can be moved again.
+    pub fn transfer(&mut self, from: AccountId, into: AccountId) {
+        if from == into || self.get(into).is_none() {
+            return;
+        }
+        let Some(giver) = self.get_mut(from) else {
+            return;
+        };
+        let cpu_ns = std::mem::take(&mut giver.cpu_ns);
+        let mut energy = std::mem::take(&mut giver.energy);
+        if let Some(taker) = self.get_mut(into) {
+            taker.cpu_ns += cpu_ns;
+            for (sum, uj) in taker.energy.iter_mut().zip(&energy) {
+                *sum += uj;
+            }
+        }
+        energy.fill(0);
+        if let Some(giver) = self.get_mut(from) {
+            giver.energy = energy;
+        }
+    }
+
     /// The accounts that something was booked on in this tick.
     #[must_use]
     pub fn touched(&self) -> &[AccountId] {
@@ -304,6 +346,28 @@ mod tests {
         assert_eq!(accounts.get(second).unwrap().energy, [0]);
         assert!(accounts.get(first).is_none());
         assert!(accounts.close(first).is_none());
+    }
+
+    #[test]
+    fn what_is_moved_is_neither_lost_nor_doubled() {
+        let mut accounts = Accounts::default();
+        accounts.set_meters(2);
+        let (from, into) = (accounts.open(), accounts.open());
+        accounts.add_energy(into, 0, 1, true);
+        for _ in 0..2 {
+            accounts.add_energy(from, 0, 7, true);
+            accounts.add_cpu(from, 3);
+            accounts.transfer(from, into);
+            accounts.transfer(from, into);
+        }
+        accounts.transfer(into, into);
+        assert_eq!(accounts.get(into).unwrap().energy, [15, 0]);
+        assert_eq!(accounts.get(into).unwrap().cpu_ns, 6);
+        assert_eq!(accounts.get(from).unwrap().energy, [0, 0]);
+        let closed = accounts.open();
+        accounts.close(closed);
+        accounts.transfer(into, closed);
+        assert_eq!(accounts.get(into).unwrap().energy, [15, 0]);
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //!
 //! Energy is in joules and CPU time in seconds here, as `f64`; inside, both are integers.
 
+mod workloads;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::workloads::{ManagedJob, Owner, Pod, PodContainer, Requests, Step};
 
 /// Joules by domain label (`package`, `dram`, …). A `BTreeMap`, so that output is stable.
 pub type ByDomain = BTreeMap<String, f64>;
@@ -164,9 +168,10 @@ pub struct Node {
 /// Somebody who used energy.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Unit {
-    /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`.
+    /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`, `step`, `vm`,
+    /// `cgroup`.
     pub kind: String,
-    /// Unique within its kind.
+    /// Unique within its kind; of pods, together with the uid.
     pub name: String,
     /// What to show a person: the command for a process, a short id for a container.
     pub label: String,
@@ -182,6 +187,9 @@ pub struct Unit {
     /// The cgroup's path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Pods only: the uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// Processes of a view, or threads of a process.
     pub tasks: u64,
     /// CPU time over the window, 100 per CPU.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers to what the HTTP API is asked, read from the books between two ticks.
 
+mod workloads;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use eco_usage::{State, Tier, bpf::kernel_release};
@@ -12,9 +14,11 @@ use crate::{
     jobs::{Job, Membership},
     meters::MeterSlot,
     own,
-    series::ViewSeries,
+    series::{Tags, ViewSeries},
     window::Booked,
 };
+
+pub use self::workloads::{managed_job, pod};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +125,8 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
             }
         }
     }
-    for view in core.books.views.iter().filter(|view| wanted(view.kind)) {
+    let shown = |view: &&ViewSeries| view.kind != Kind::PodContainer && wanted(view.kind);
+    for view in core.books.views.iter().filter(shown) {
         if may_see(core, view, caller) {
             units.extend(view_unit(core, view, &booked));
         }
@@ -250,12 +255,17 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
     let (cpu_ns, energy) = whole(core, view.account);
     unit.energy_joules = present_by_domain(core, &energy);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
+    if let Tags::Pod { pod, uid, .. } = &view.tags {
+        unit.name = view.title().into_owned();
+        unit.label.clone_from(pod);
+        unit.uid = Some(uid.clone());
+    }
     if view.kind == Kind::Container {
         // As every runtime's own tools shorten it.
         unit.label = view.name.chars().take(12).collect();
     }
-    if view.kind == Kind::Job {
-        unit.user = Some(view.user.clone());
+    if matches!(view.kind, Kind::Job | Kind::Step) {
+        unit.user = Some(view.user.clone()).filter(|user| !user.is_empty());
         if let Some(job) = core.jobs.find(&view.name) {
             unit.label.clone_from(&job.name);
             unit.tasks = core.jobs.running(job, &core.usage);
@@ -361,7 +371,11 @@ fn may_see(core: &Core, view: &ViewSeries, caller: Caller) -> bool {
         return true;
     };
     match view.kind {
-        Kind::Job => core.jobs.find(&view.name).is_some_and(|job| job.uid == uid),
+        Kind::Job if view.tags == Tags::None => {
+            core.jobs.find(&view.name).is_some_and(|job| job.uid == uid)
+        }
+        // A name that is a number could be another's whose name is not known.
+        Kind::Job | Kind::Step => view.user == core.homes.user_name(uid),
         Kind::User => view.name == core.homes.user_name(uid),
         _ => false,
     }
@@ -396,6 +410,10 @@ fn identity(core: &Core) -> Vec<String> {
         sources.push(format!("cgroup v1 cpuacct at {}", place.display()));
     }
     sources.push("/etc/passwd".into());
+    let pods = core.homes.pods.directory.status();
+    if !pods.source.is_empty() {
+        sources.push(format!("{} ({} pods)", pods.source, pods.pods));
+    }
     sources
 }
 
@@ -412,6 +430,10 @@ fn advice(core: &Core) -> Vec<String> {
     if core.usage.tier() == eco_usage::Tier::Procfs {
         advice.push(format!("CPU time: {}", core.tier_reason));
     }
+    let homes = &core.homes;
+    let troubles = homes.pods.directory.status().troubles.into_iter();
+    let troubles = troubles.chain(homes.slurm.directory.trouble());
+    advice.extend(troubles.map(|t| format!("{}: {}. {}", t.place, t.what, t.advice)));
     advice.extend(core.store.problem.clone());
     for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {
         advice.push(format!(

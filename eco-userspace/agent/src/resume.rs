@@ -56,6 +56,7 @@ impl Core {
                 base_cpu_ns: view.cpu_ns,
                 name: view.name,
                 user: view.user,
+                tags: view.tags,
                 account,
                 phase: phase(view.phase),
             });
@@ -211,6 +212,7 @@ impl Core {
             kind: view.kind,
             name: view.name.clone(),
             user: view.user.clone(),
+            tags: view.tags.clone(),
             cpu_ns: account.cpu_ns + view.base_cpu_ns,
             energy,
             phase: saved_phase(view.phase),

@@ -17,7 +17,11 @@ use eco_attribution::Baseline;
 use eco_meter::{Descriptor, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts::Kind, jobs::Membership, series::ProcessName};
+use crate::{
+    accounts::Kind,
+    jobs::Membership,
+    series::{ProcessName, Tags},
+};
 
 /// What this version writes, and the newest that it reads.
 const SCHEMA: u32 = 1;
@@ -116,6 +120,9 @@ pub struct SavedView {
     pub name: String,
     /// Whose job.
     pub user: String,
+    /// What else names it.
+    #[serde(default)]
+    pub tags: Tags,
     /// CPU time, in ns.
     pub cpu_ns: u64,
     /// Energy, in µJ by meter.

@@ -152,32 +152,26 @@ pub fn find_by_id(mount: &Path, id: u64) -> Option<String> {
 /// The id of the cgroup at `path` below `mount`.
 #[must_use]
 pub fn id_of(mount: &Path, path: &str) -> Option<u64> {
-    Some(
-        fs::metadata(mount.join(path.trim_start_matches('/')))
-            .ok()?
-            .ino(),
-    )
+    Some(fs::metadata(folder_of(mount, path)?).ok()?.ino())
 }
 
 /// CPU time of a cgroup and all below it, the dead included, in ns; `None` when it is gone.
 #[must_use]
 pub fn usage_ns(mounts: &Mounts, hierarchy: Hierarchy, path: &str) -> Option<u64> {
-    let below = path.trim_start_matches('/');
     let mut buffer = [0; 512];
     match hierarchy {
         Hierarchy::Unified => {
-            let text = read(
-                &mounts.unified.as_ref()?.join(below).join("cpu.stat"),
-                &mut buffer,
-            )?;
+            let folder = folder_of(mounts.unified.as_ref()?, path)?;
+            let text = read(&folder.join("cpu.stat"), &mut buffer)?;
             let line = text
                 .lines()
                 .find_map(|line| line.strip_prefix("usage_usec "))?;
             line.trim().parse::<u64>().ok()?.checked_mul(1000)
         }
         Hierarchy::Cpuacct => {
-            let file = mounts.cpuacct.as_ref()?.join(below).join("cpuacct.usage");
-            read(&file, &mut buffer)?.trim().parse().ok()
+            let folder = folder_of(mounts.cpuacct.as_ref()?, path)?;
+            let text = read(&folder.join("cpuacct.usage"), &mut buffer)?;
+            text.trim().parse().ok()
         }
     }
 }
@@ -188,10 +182,17 @@ pub fn is_empty(mounts: &Mounts, path: &str) -> bool {
     let Some(mount) = &mounts.unified else {
         return true;
     };
-    let folder = mount.join(path.trim_start_matches('/'));
     let mut buffer = [0; 256];
-    let events = read(&folder.join("cgroup.events"), &mut buffer);
+    let events =
+        folder_of(mount, path).and_then(|folder| read(&folder.join("cgroup.events"), &mut buffer));
     events.is_none_or(|text| text.lines().any(|line| line == "populated 0"))
+}
+
+/// The folder of the cgroup at `path`. An agent in a cgroup namespace of its own is shown
+/// those beside it as `/../x`: under its mount that is some other file system.
+fn folder_of(mount: &Path, path: &str) -> Option<PathBuf> {
+    let leads_out = path.split('/').any(|part| part == "..");
+    (!leads_out).then(|| mount.join(path.trim_start_matches('/')))
 }
 
 fn read<'a>(path: &Path, buffer: &'a mut [u8]) -> Option<&'a str> {
@@ -268,6 +269,8 @@ mod tests {
         fs::write(&stat, "usage_usec 1500\nuser_usec 1\n").unwrap();
         assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/a"), Some(1_500_000));
         assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/gone"), None);
+        assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/b/../a"), None);
+        assert_eq!(id_of(&tree.path().join("a"), "/.."), None);
         assert_eq!(usage_ns(&mounts, Hierarchy::Cpuacct, "/a"), None);
         for odd in [
             "",
