@@ -430,6 +430,13 @@ fn advice(core: &Core) -> Vec<String> {
     if core.usage.tier() == eco_usage::Tier::Procfs {
         advice.push(format!("CPU time: {}", core.tier_reason));
     }
+    if core.usage.mounts().are_partial(&core.config.procfs) {
+        advice.push(
+            "cgroups: this agent is in a cgroup namespace and sees its own cgroup only. Mount the \
+             host's /sys, and give it with --sysfs"
+                .into(),
+        );
+    }
     let homes = &core.homes;
     let troubles = homes.pods.directory.status().troubles.into_iter();
     let troubles = troubles.chain(homes.slurm.directory.trouble());

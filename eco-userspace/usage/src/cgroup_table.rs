@@ -102,7 +102,7 @@ impl CgroupTable {
             return CgroupIndex(index);
         }
         let paths = pid
-            .and_then(|pid| CgroupPaths::of_process(places.procfs, pid))
+            .and_then(|pid| CgroupPaths::of_process(places.procfs, pid, places.mounts))
             .filter(|paths| places.agree(ids, paths))
             .or_else(|| places.search(ids));
         self.insert(ids, paths, places.tick)

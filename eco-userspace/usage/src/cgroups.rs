@@ -21,6 +21,9 @@ pub struct Mounts {
     pub unified: Option<PathBuf>,
     /// v1's cpuacct controller.
     pub cpuacct: Option<PathBuf>,
+    /// How the root of the v2 hierarchy is called in `/proc/PID/cgroup`: empty, or in a cgroup
+    /// namespace of one's own as many `/..` as one lives deep.
+    root: String,
 }
 
 impl Mounts {
@@ -29,6 +32,27 @@ impl Mounts {
     pub fn detect(procfs: &Path) -> Self {
         let text = fs::read_to_string(procfs.join("self/mountinfo")).unwrap_or_default();
         Self::parse(&text)
+    }
+
+    /// Whether the v2 hierarchy is there and only a part of it can be seen: in a cgroup
+    /// namespace, without the host's mount.
+    #[must_use]
+    pub fn are_partial(&self, procfs: &Path) -> bool {
+        let of_init = CgroupPaths::read(&procfs.join("1/cgroup"));
+        let is_outside = of_init.is_some_and(|paths| paths.unified.starts_with("/.."));
+        is_outside && self.root.is_empty()
+    }
+
+    /// A path as `/proc/PID/cgroup` tells it, from the root of the hierarchy; `None` where only
+    /// its id can tell which it is.
+    fn from_root(&self, path: &str) -> Option<String> {
+        let below = path.strip_prefix(self.root.as_str())?;
+        let is_whole = below.is_empty() || below.starts_with('/');
+        let leads_out = below.split('/').any(|part| part == "..");
+        // Below the own cgroup paths start there, not at the root.
+        let is_own = !self.root.is_empty() && !path.starts_with("/..");
+        let path = if below.is_empty() { "/" } else { below };
+        (is_whole && !leads_out && !is_own).then(|| path.to_owned())
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -42,18 +66,32 @@ impl Mounts {
                 continue;
             };
             let mut left = left.split(' ').skip(3);
-            // A bind mount of a part of the hierarchy would make every path wrong.
-            let (Some("/"), Some(place)) = (left.next(), left.next()) else {
+            let (Some(root), Some(place)) = (left.next(), left.next()) else {
                 continue;
             };
-            let slot = match fs {
-                "cgroup2" => &mut mounts.unified,
-                "cgroup" if options.split(',').any(|o| o == "cpuacct") => &mut mounts.cpuacct,
-                _ => continue,
-            };
-            slot.get_or_insert_with(|| PathBuf::from(unescape(place)));
+            let place = || PathBuf::from(unescape(place));
+            match fs {
+                "cgroup2" if mounts.is_higher(root) => {
+                    mounts.unified = Some(place());
+                    mounts.root = root.trim_end_matches('/').to_owned();
+                }
+                "cgroup" if root == "/" && options.split(',').any(|o| o == "cpuacct") => {
+                    mounts.cpuacct.get_or_insert_with(place);
+                }
+                _ => {}
+            }
         }
         mounts
+    }
+}
+
+impl Mounts {
+    /// Whether a mount of this root shows more than what is known. A bind mount of a part of
+    /// the hierarchy would make every path wrong: its root has a name in it.
+    fn is_higher(&self, root: &str) -> bool {
+        let is_root = root == "/" || root.split('/').skip(1).all(|part| part == "..");
+        let depth = root.trim_end_matches('/').len();
+        is_root && (self.unified.is_none() || depth > self.root.len())
     }
 }
 
@@ -102,11 +140,17 @@ impl CgroupPaths {
         }
     }
 
-    /// The cgroups of a living process, from `/proc/PID/cgroup`.
+    /// The cgroups of a living process, from `/proc/PID/cgroup`; `None` where it is gone, or its
+    /// path does not tell which cgroup that is.
     #[must_use]
-    pub fn of_process(procfs: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(procfs.join(pid.to_string()).join("cgroup")).ok()?;
-        Some(Self::parse(&text))
+    pub fn of_process(procfs: &Path, pid: u32, mounts: &Mounts) -> Option<Self> {
+        let mut paths = Self::read(&procfs.join(pid.to_string()).join("cgroup"))?;
+        paths.unified = mounts.from_root(&paths.unified)?;
+        Some(paths)
+    }
+
+    fn read(file: &Path) -> Option<Self> {
+        Some(Self::parse(&fs::read_to_string(file).ok()?))
     }
 
     fn parse(text: &str) -> Self {
@@ -247,6 +291,44 @@ mod tests {
     }
 
     #[test]
+    fn in_a_cgroup_namespace_the_hosts_mount_gives_paths_from_the_root() {
+        let pod = "31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+                   32 24 0:26 /../.. /host/sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+                   33 24 0:26 /.. /half ro - cgroup2 cgroup2 rw\n";
+        let mounts = Mounts::parse(pod);
+        assert_eq!(
+            mounts.unified.as_deref(),
+            Some(Path::new("/host/sys/fs/cgroup"))
+        );
+        let from_root = |path| mounts.from_root(path);
+        assert_eq!(from_root("/../..").as_deref(), Some("/"));
+        assert_eq!(
+            from_root("/../../system.slice/a").as_deref(),
+            Some("/system.slice/a")
+        );
+        for only_by_id in ["/", "/own", "/../sibling", "/../../../above", "/../..x", ""] {
+            assert_eq!(from_root(only_by_id), None, "{only_by_id}");
+        }
+        let host = Mounts::parse("31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n");
+        assert_eq!(host.from_root("/a").as_deref(), Some("/a"));
+        assert_eq!(host.from_root("/").as_deref(), Some("/"));
+        assert_eq!(host.from_root("/../a"), None);
+    }
+
+    #[test]
+    fn whoever_sees_a_part_of_the_hierarchy_only_is_told_so() {
+        let procfs = tempfile::tempdir().unwrap();
+        fs::create_dir(procfs.path().join("1")).unwrap();
+        let own = "31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        let host = "32 24 0:26 /../.. /host/cgroup ro - cgroup2 cgroup2 rw\n";
+        fs::write(procfs.path().join("1/cgroup"), "0::/../..\n").unwrap();
+        assert!(Mounts::parse(own).are_partial(procfs.path()));
+        assert!(!Mounts::parse(&(own.to_owned() + host)).are_partial(procfs.path()));
+        fs::write(procfs.path().join("1/cgroup"), "0::/init.scope\n").unwrap();
+        assert!(!Mounts::parse(own).are_partial(procfs.path()));
+    }
+
+    #[test]
     fn the_telling_path_is_the_one_that_is_no_root() {
         let slurm = CgroupPaths::parse("2:cpuacct:/slurm/job_1\n0::/\n");
         assert_eq!(slurm.telling(), "/slurm/job_1");
@@ -262,7 +344,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let mounts = Mounts {
             unified: Some(tree.path().into()),
-            cpuacct: None,
+            ..Mounts::default()
         };
         fs::create_dir(tree.path().join("a")).unwrap();
         let stat = tree.path().join("a/cpu.stat");
