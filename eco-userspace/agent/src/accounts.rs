@@ -4,12 +4,24 @@
 //! Every unit, of whatever kind, has an account: processes, the kernel, and the views over the
 //! same joules (containers, services, users, jobs).
 
+use eco_intensity::Emissions;
 use eco_meter::Domain;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::carbon::books::CarbonRow;
+
 /// Energy by meter, in µJ, in the order of the agent's meters.
 pub type Row = Vec<u64>;
+
+/// Energy and what it emitted: booked together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// The energy, in µJ.
+    pub uj: u64,
+    /// At the intensity of its tick; zero where that is not known.
+    pub emissions: Emissions,
+}
 
 /// A kind of unit: the value of the `kind` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,6 +110,8 @@ pub struct Account {
     pub cpu_ns: u64,
     /// Energy.
     pub energy: Row,
+    /// What that emitted; empty where no intensity was ever known.
+    pub carbon: CarbonRow,
     /// CPU time in the last tick, in ns.
     pub tick_ns: u64,
     /// Energy in the last tick, over the meters that make up [`Sum::total`], in µJ.
@@ -170,6 +184,7 @@ pub struct Accounts {
     free: Vec<u32>,
     tick: u64,
     meters: usize,
+    counts_carbon: bool,
     touched: Vec<AccountId>,
 }
 
@@ -177,17 +192,26 @@ impl Accounts {
     /// Makes room for so many meters in every row.
     pub fn set_meters(&mut self, meters: usize) {
         self.meters = meters;
-        for (_, account) in &mut self.slots {
-            if let Some(account) = account {
-                account.energy.resize(meters, 0);
+        for account in self.slots.iter_mut().filter_map(|slot| slot.1.as_mut()) {
+            account.energy.resize(meters, 0);
+            if self.counts_carbon {
+                account.carbon.resize(meters);
             }
         }
     }
 
+    /// Counts carbon from here on.
+    pub(crate) fn open_carbon(&mut self) {
+        self.counts_carbon = true;
+        self.set_meters(self.meters);
+    }
+
     /// Opens an account at zero.
     pub fn open(&mut self) -> AccountId {
+        let carbon_meters = if self.counts_carbon { self.meters } else { 0 };
         let account = Account {
             energy: vec![0; self.meters],
+            carbon: CarbonRow::zeros(carbon_meters),
             ..Account::default()
         };
         match self.free.pop() {
@@ -264,15 +288,16 @@ impl Accounts {
     }
 
     /// Books energy of the meter at `meter`.
-    pub fn add_energy(&mut self, id: AccountId, meter: usize, uj: u64, in_sum: bool) {
+    pub fn add_energy(&mut self, id: AccountId, meter: usize, amount: Amount, in_sum: bool) {
         self.touch(id);
         if let Some(account) = self.get_mut(id) {
             if let Some(cell) = account.energy.get_mut(meter) {
-                *cell += uj;
+                *cell += amount.uj;
             }
+            account.carbon.add(meter, amount.emissions);
             if in_sum {
-                account.tick_uj += uj;
-                account.score += uj as f32;
+                account.tick_uj += amount.uj;
+                account.score += amount.uj as f32;
             }
         }
     }
@@ -288,11 +313,18 @@ impl Accounts {
         };
         let cpu_ns = std::mem::take(&mut giver.cpu_ns);
         let mut energy = std::mem::take(&mut giver.energy);
+        let meters = if giver.carbon.is_empty() {
+            0
+        } else {
+            energy.len()
+        };
+        let carbon = std::mem::replace(&mut giver.carbon, CarbonRow::zeros(meters));
         if let Some(taker) = self.get_mut(into) {
             taker.cpu_ns += cpu_ns;
             for (sum, uj) in taker.energy.iter_mut().zip(&energy) {
                 *sum += uj;
             }
+            taker.carbon.add_all(&carbon);
         }
         energy.fill(0);
         if let Some(giver) = self.get_mut(from) {
@@ -334,15 +366,26 @@ pub fn by_domain(row: &[u64], domains: &[Domain]) -> crate::api::ByDomain {
 mod tests {
     use super::*;
 
+    fn uj(uj: u64) -> Amount {
+        Amount {
+            uj,
+            ..Amount::default()
+        }
+    }
+
     #[test]
     fn a_closed_account_takes_nothing_and_its_number_is_another_unit() {
         let mut accounts = Accounts::default();
         accounts.set_meters(1);
         let first = accounts.open();
-        accounts.add_energy(first, 0, 7, true);
+        let seven = Amount {
+            uj: 7,
+            ..Amount::default()
+        };
+        accounts.add_energy(first, 0, seven, true);
         assert_eq!(accounts.close(first).unwrap().energy, [7]);
         let second = accounts.open();
-        accounts.add_energy(first, 0, 7, true);
+        accounts.add_energy(first, 0, seven, true);
         assert_eq!(accounts.get(second).unwrap().energy, [0]);
         assert!(accounts.get(first).is_none());
         assert!(accounts.close(first).is_none());
@@ -353,9 +396,9 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.set_meters(2);
         let (from, into) = (accounts.open(), accounts.open());
-        accounts.add_energy(into, 0, 1, true);
+        accounts.add_energy(into, 0, uj(1), true);
         for _ in 0..2 {
-            accounts.add_energy(from, 0, 7, true);
+            accounts.add_energy(from, 0, uj(7), true);
             accounts.add_cpu(from, 3);
             accounts.transfer(from, into);
             accounts.transfer(from, into);

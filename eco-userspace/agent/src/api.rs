@@ -7,6 +7,8 @@ mod workloads;
 
 use std::collections::BTreeMap;
 
+use eco_intensity::{GramsPerKwh, Intensity, IntensityError, Kind, Pue};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::workloads::{ManagedJob, Owner, Pod, PodContainer, Requests, Step};
@@ -53,6 +55,9 @@ pub struct Status {
     pub latencies: BTreeMap<String, Latency>,
     /// Capabilities still held.
     pub capabilities: Vec<String>,
+    /// Which intensity carbon is counted at.
+    #[serde(default)]
+    pub carbon: Carbon,
     /// Where counters are kept, and whether that works.
     pub state: StateStatus,
     /// One line for each thing that is missing: what, and how to get it.
@@ -117,6 +122,56 @@ pub struct Latency {
     pub max: f64,
 }
 
+/// `GET /v1/intensity`: what carbon is counted at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Carbon {
+    /// The intensity now; null where none is known, and then no carbon is counted.
+    pub intensity: Option<Intensity>,
+    /// The power usage effectiveness that it is multiplied by.
+    pub pue: Pue,
+    /// What was pushed, is over, and is not used any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Intensity>,
+}
+
+/// `PUT /v1/intensity`: what a kWh emits from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntensityRequest {
+    /// The grid, as whoever pushes calls it.
+    pub zone: String,
+    /// In grams of CO2 equivalents.
+    pub g_per_kwh: f64,
+    /// `average` or `marginal`.
+    pub kind: Kind,
+    /// Who says so.
+    pub source: String,
+    /// When it ends to be true; until another is pushed if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Timestamp>,
+    /// Whether it only stands in for the value of this hour.
+    #[serde(default)]
+    pub estimated: bool,
+}
+
+impl IntensityRequest {
+    /// Checks it.
+    ///
+    /// # Errors
+    /// When the number cannot be, a text is no label, or it is over at `now`.
+    pub fn intensity(self, now: Timestamp) -> Result<Intensity, IntensityError> {
+        let intensity = Intensity {
+            zone: self.zone,
+            g_per_kwh: GramsPerKwh::new(self.g_per_kwh)?,
+            kind: self.kind,
+            source: self.source,
+            estimated: self.estimated,
+            valid_until: self.valid_until,
+        };
+        intensity.checked(now)
+    }
+}
+
 /// Where counters are kept.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StateStatus {
@@ -159,6 +214,13 @@ pub struct Node {
     pub idle_joules: ByDomain,
     /// Energy that belongs to nobody, the same way.
     pub unattributed_joules: ByDomain,
+    /// Carbon by domain, since an intensity was first known; absent where none ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
+    /// What the power over the window emits in an hour, at the intensity of now; absent while
+    /// that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_grams_per_hour: Option<f64>,
     /// Whether any of this is an estimate.
     pub estimated: bool,
     /// Processes seen in the last tick.
@@ -200,6 +262,9 @@ pub struct Unit {
     pub cpu_seconds: f64,
     /// Energy since then, by domain, without idle (under the `separate` policy).
     pub energy_joules: ByDomain,
+    /// What it emitted, the same way; absent where no intensity was ever known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
 }
 
 /// `POST /v1/jobs`: opens a job on a process of the caller's, with its descendants from now on.
@@ -250,6 +315,16 @@ pub struct Job {
     pub running: u64,
     /// Energy by domain, without idle.
     pub energy_joules: ByDomain,
+    /// What it emitted, each tick's at the intensity of the tick; absent where no intensity was
+    /// ever known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
+    /// What carbon is counted at now, or was when the job was closed.
+    #[serde(default)]
+    pub carbon: Carbon,
+    /// Whether there was a time without intensity since the job was opened.
+    #[serde(default)]
+    pub carbon_is_partial: bool,
     /// The part of the machine's idle energy that the job's share of CPU time would carry,
     /// over its life, all domains that do not contain each other.
     pub idle_share_joules: f64,

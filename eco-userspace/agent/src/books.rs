@@ -5,11 +5,14 @@
 //! meter, to the microjoule, after every tick.
 
 use eco_attribution::{Apportioner, Claim, IdlePolicy, Interval, Outcome, Reason};
+use eco_intensity::Rate;
 use eco_meter::Microjoules;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Accounts, Row, Sum},
+    accounts::{AccountId, Accounts, Amount, Row, Sum},
+    carbon::books::CarbonBooks,
+    scrapers::{Moment, Scrapers},
     series::{ProcessBoard, ViewBoard},
 };
 
@@ -69,6 +72,8 @@ pub struct Books {
     pub other_cpu_ns: u64,
     /// Of processes that were shown by name and are no more.
     pub departed: Row,
+    /// What all of it emitted.
+    pub carbon: CarbonBooks,
     /// Which meters add up to a total.
     pub sum: Sum,
     /// Idle energy that a job's share of CPU time would carry, in µJ.
@@ -101,6 +106,7 @@ impl Books {
             other_energy: Row::new(),
             other_cpu_ns: 0,
             departed: Row::new(),
+            carbon: CarbonBooks::default(),
             sum: Sum::default(),
             job_idle: FxHashMap::default(),
             apportioner: Apportioner::default(),
@@ -117,9 +123,37 @@ impl Books {
         self.accounts.set_meters(meters);
         self.board.set_meters(meters);
         self.views.set_meters(meters);
+        self.carbon.set_meters(meters);
         for row in self.rows_mut() {
             row.resize(meters, 0);
         }
+    }
+
+    /// Sets what a microjoule emits from here on; `None`: that is not known.
+    pub fn set_carbon_rate(&mut self, rate: Option<Rate>) {
+        if rate.is_some() && !self.carbon.is_open() {
+            self.open_carbon();
+        }
+        self.carbon.set_rate(rate);
+    }
+
+    /// Counts carbon from here on.
+    pub(crate) fn open_carbon(&mut self) {
+        let meters = self.node.len();
+        self.carbon.open(meters);
+        self.accounts.open_carbon();
+        self.board.open_carbon(meters);
+    }
+
+    /// Lets the series of processes come and go.
+    pub fn advance(&mut self, scrapers: &Scrapers, now: Moment) {
+        let (energy, carbon) = (&mut self.departed, &mut self.carbon.departed);
+        self.board.advance(scrapers, now, |series| {
+            for (sum, uj) in energy.iter_mut().zip(&series.energy) {
+                *sum += uj;
+            }
+            carbon.add_all(&series.carbon);
+        });
     }
 
     fn rows_mut(&mut self) -> impl Iterator<Item = &mut Row> {
@@ -174,7 +208,7 @@ impl Books {
     /// Books what a meter counted. `partial`: some of the use in that time is not known, so
     /// nobody in particular can be made to pay.
     pub fn book_energy(&mut self, meter: usize, interval: &Interval, uses: &[Use], partial: bool) {
-        self.node[meter] += interval.energy.0;
+        self.book_node(meter, interval.energy);
         self.claims.clear();
         if !partial {
             let claims = uses.iter().enumerate().map(|(index, used)| Claim {
@@ -188,6 +222,8 @@ impl Books {
         self.apportioner
             .apportion(interval, self.policy, &self.claims, &mut outcome);
         self.idle[meter] += outcome.idle.0;
+        let idle = self.carbon.amount(outcome.idle.0);
+        self.carbon.idle.add(meter, idle.emissions);
         let reason = if partial {
             Reason::Gap
         } else {
@@ -204,45 +240,60 @@ impl Books {
         self.outcome = outcome;
     }
 
-    /// Books joules that belong to nobody, in `node` already or (downtime) not at all yet.
+    /// Books what a meter counted, before it is known whose it is.
+    fn book_node(&mut self, meter: usize, energy: Microjoules) {
+        self.node[meter] += energy.0;
+        let amount = self.carbon.amount(energy.0);
+        self.carbon.book_node(meter, amount);
+    }
+
+    /// Books joules that belong to nobody, and are in `node` already.
     fn book_unattributed(&mut self, meter: usize, energy: Microjoules, reason: Reason) {
         if let Some(row) = Reason::ALL.iter().position(|r| *r == reason) {
             self.unattributed[row][meter] += energy.0;
+            let amount = self.carbon.amount(energy.0);
+            self.carbon.unattributed[row].add(meter, amount.emissions);
         }
     }
 
     /// Books what a meter counted while no agent ran.
     pub fn book_downtime(&mut self, meter: usize, energy: Microjoules) {
-        self.node[meter] += energy.0;
+        self.book_node(meter, energy);
         self.book_unattributed(meter, energy, Reason::Downtime);
     }
 
     fn book_share(&mut self, meter: usize, used: &Use, share: Microjoules, idle_per_ns: f64) {
-        let uj = share.0;
+        let amount = self.carbon.amount(share.0);
         let in_sum = self.sum.counts(meter);
         match used.payer {
             Payer::Process(account) => {
-                self.accounts.add_energy(account, meter, uj, in_sum);
+                self.accounts.add_energy(account, meter, amount, in_sum);
                 let series = self.series_of.get(&account);
-                if !series.is_some_and(|&at| self.board.add_energy(at, meter, uj)) {
-                    self.other_energy[meter] += uj;
+                if !series.is_some_and(|&at| self.board.add_energy(at, meter, amount)) {
+                    self.book_other(meter, amount);
                 }
             }
             Payer::Kernel => {
-                self.accounts.add_energy(self.kernel, meter, uj, in_sum);
-                self.kernel_energy[meter] += uj;
+                self.accounts.add_energy(self.kernel, meter, amount, in_sum);
+                self.kernel_energy[meter] += amount.uj;
+                self.carbon.kernel.add(meter, amount.emissions);
             }
             Payer::Nobody => {
-                self.accounts.add_energy(self.nobody, meter, uj, in_sum);
-                self.other_energy[meter] += uj;
+                self.accounts.add_energy(self.nobody, meter, amount, in_sum);
+                self.book_other(meter, amount);
             }
         }
         for view in used.views.iter().flatten() {
-            self.accounts.add_energy(*view, meter, uj, in_sum);
+            self.accounts.add_energy(*view, meter, amount, in_sum);
             if let Some(idle) = self.job_idle.get_mut(view).filter(|_| in_sum) {
                 *idle += used.ns as f64 * idle_per_ns;
             }
         }
+    }
+
+    fn book_other(&mut self, meter: usize, amount: Amount) {
+        self.other_energy[meter] += amount.uj;
+        self.carbon.other.add(meter, amount.emissions);
     }
 
     /// What the books of a meter miss of, or have beyond, what it counted: always zero.
@@ -268,11 +319,16 @@ mod tests {
     use eco_meter::{Domain, Watts};
     use proptest::prelude::*;
 
+    use eco_intensity::{GramsPerKwh, Pue};
+
     use super::*;
-    use crate::{
-        scrapers::{Moment, Scrapers},
-        series::ProcessName,
-    };
+    use crate::series::ProcessName;
+
+    /// Of a second in which the grid emits so much; every fifth nobody knows.
+    fn rate(second: usize) -> Option<Rate> {
+        let grid = GramsPerKwh::new(second as f64 * 7.3).unwrap();
+        (!second.is_multiple_of(5)).then(|| Rate::new(grid, Pue::new(1.37).unwrap()))
+    }
 
     fn interval(uj: u64) -> Interval {
         Interval {
@@ -312,10 +368,8 @@ mod tests {
                     3 => books.book_downtime(1, Microjoules(energy)),
                     _ => {}
                 }
-                let departed = &mut books.departed;
-                books.board.advance(&scrapers, now, |row| {
-                    for (sum, uj) in departed.iter_mut().zip(row) { *sum += uj; }
-                });
+                books.advance(&scrapers, now);
+                books.set_carbon_rate(rate(at));
                 books.begin_tick(0.5);
                 let mut uses: Vec<Use> = processes.iter().map(|&account| Use {
                     payer: Payer::Process(account), views: [None; VIEWS], ns, eligible: true,
@@ -326,6 +380,9 @@ mod tests {
                 books.book_energy(1, &interval(energy / 2), &[], false);
                 prop_assert_eq!(books.conservation_error(0), Some(0));
                 prop_assert_eq!(books.conservation_error(1), Some(0));
+                for meter in 0..2 {
+                    prop_assert_eq!(books.carbon.conservation_error(meter, &books.board), 0);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How the agent is asked to run: flag beats variable beats file beats default.
 
+mod carbon;
 mod directories;
 mod keys;
 
@@ -19,6 +20,7 @@ use eco_usage::Wanted;
 use toml::{Table, Value};
 
 use self::keys::{KEYS, Key};
+use crate::carbon::CarbonConfig;
 
 /// Where the file is looked for unless one is named.
 pub const DEFAULT_FILE: &str = "/etc/eco/agent.toml";
@@ -49,6 +51,8 @@ pub struct Config {
     pub top: usize,
     /// Who pays for idle.
     pub idle_policy: IdlePolicy,
+    /// What electricity emits here.
+    pub carbon: CarbonConfig,
     /// The model, where there is no meter.
     pub model: ModelConfig,
     /// The management controller to ask, if one is named.
@@ -217,6 +221,7 @@ impl Settings {
             node: self.get("node").to_owned(),
             top,
             idle_policy: policy,
+            carbon: self.carbon()?,
             model: ModelConfig {
                 idle_watts: self.watts("model.idle_watts")?,
                 max_watts: self.watts("model.max_watts")?,
@@ -322,7 +327,9 @@ impl Settings {
         if KEYS.iter().any(|known| known.name == key) {
             return Ok(());
         }
-        let nearest = KEYS.iter().min_by_key(|known| distance(known.name, key));
+        let nearest = KEYS
+            .iter()
+            .min_by_key(|known| strsim::levenshtein(known.name, key));
         Err(ConfigError::Unknown {
             origin: origin.to_owned(),
             key: key.to_owned(),
@@ -407,21 +414,6 @@ fn flatten(prefix: &str, table: &Table, flat: &mut Vec<(String, String)>) {
             other => flat.push((key, other.to_string())),
         }
     }
-}
-
-/// Levenshtein's.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let cost = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

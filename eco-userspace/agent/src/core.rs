@@ -12,11 +12,13 @@ use eco_attribution::{IdlePolicy, Interval};
 use eco_identity::{Users, kubernetes::PodDirectory, slurm::JobDirectory};
 use eco_meter::{Domain, Finding, Load};
 use eco_usage::{Frame, Process, ProcessKey, Slot, Usage};
+use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
 use crate::{
     accounts::{AccountId, Row, Sum},
     books::{Books, Use},
+    carbon::Intensities,
     config::Config,
     gpus::Gpus,
     homes::Homes,
@@ -59,6 +61,8 @@ pub struct Core {
     pub findings: Vec<Finding>,
     /// The books.
     pub books: Books,
+    /// Which intensity carbon is counted at.
+    pub intensities: Intensities,
     /// Which views a use belongs to.
     pub homes: Homes,
     /// Open jobs.
@@ -132,6 +136,7 @@ impl Core {
             domains: Vec::new(),
             findings: bank.findings,
             books,
+            intensities: Intensities::new(config.carbon.clone()),
             homes: Homes::new(
                 Users::open(&PathBuf::from("/etc/passwd")),
                 Pods::new(PodDirectory::new(config.kubernetes.clone())),
@@ -228,6 +233,8 @@ impl Core {
         self.before
             .extend(books.node.iter().zip(&books.idle).map(|(n, i)| (*n, *i)));
         let partial = std::mem::take(&mut self.partial);
+        self.books
+            .set_carbon_rate(self.intensities.rate(Timestamp::now()));
         self.sample_gpus();
         self.read_meters(&uses, partial);
         self.remember(span, uses.iter().map(|used| used.ns).sum());

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     accounts::{AccountId, Kind},
     books::{Books, VIEWS},
+    carbon::books::CarbonRow,
     jobs::Jobs,
     pods::Pods,
     provisional::{Provisional, Renamed},
@@ -300,6 +301,7 @@ impl World<'_> {
             account,
             phase: Phase::Announced(self.now),
             base_energy: vec![0; self.books.node.len()],
+            base_carbon: CarbonRow::EMPTY,
             base_cpu_ns: 0,
             user: user.to_owned(),
             tags,

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::{
     accounts::Kind,
     api::{Job, JobRequest, Problem},
+    carbon,
     core::Core,
     exposition::Dialect,
     jobs::JobError,
@@ -111,6 +112,12 @@ pub fn router(core: Handle) -> Router {
             get(workloads::job_of_namespace),
         )
         .route("/v1/pods/{namespace}/{name}", get(workloads::pod))
+        .route(
+            "/v1/intensity",
+            get(carbon::http::show)
+                .put(carbon::http::push)
+                .delete(carbon::http::withdraw),
+        )
         .fallback(|| async { ApiError::NotFound("there is no such path".into()) })
         .method_not_allowed_fallback(|| async { ApiError::Method })
         .layer(middleware::from_fn(own_problems))
@@ -298,7 +305,11 @@ async fn open_job(
     body: axum::body::Bytes,
 ) -> Result<Response, ApiError> {
     let (uid, pid) = local(&peer)?;
-    let request: JobRequest = parse(&body)?;
+    let request: JobRequest = if body.is_empty() {
+        JobRequest::default()
+    } else {
+        object("job", &body)?
+    };
     let job = core
         .ask(move |core| work::open(core, &request, uid, pid))
         .await??;
@@ -355,17 +366,16 @@ fn local(peer: &Peer) -> Result<(u32, Option<u32>), ApiError> {
     }
 }
 
-fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
+/// Reads a body that is a JSON object, called `what` in errors.
+pub(crate) fn object<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, ApiError> {
     // serde would take a list too, and an empty one for a request without any wish.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(ApiError::Bad(
-            "the body is no job: it must be a JSON object".into(),
-        ));
+        return Err(ApiError::Bad(format!(
+            "the body is no {what}: it must be a JSON object"
+        )));
     }
-    serde_json::from_slice(body).map_err(|why| ApiError::Bad(format!("the body is no job: {why}")))
+    serde_json::from_slice(body)
+        .map_err(|why| ApiError::Bad(format!("the body is no {what}: {why}")))
 }
 
 #[cfg(test)]
@@ -426,6 +436,7 @@ mod tests {
         check("Pod", api::Pod::default());
         check("PodContainer", api::PodContainer::default());
         check("ManagedJob", api::ManagedJob::default());
+        check("Carbon", api::Carbon::default());
         check("Problem", Problem::default());
     }
 }

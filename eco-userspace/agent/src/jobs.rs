@@ -46,6 +46,8 @@ pub struct Job {
     pub missed_deaths: bool,
     /// What the agent had used when it was opened, in ns and µJ.
     pub agent_before: (u64, u64),
+    /// The node's energy without an intensity when it was opened, in µJ.
+    pub uncovered_before: u64,
 }
 
 /// Why a job cannot be opened.

@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod api;
 pub mod books;
+pub mod carbon;
 mod charges;
 pub mod config;
 pub mod core;

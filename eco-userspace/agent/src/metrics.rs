@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `/metrics` shows, read straight from the books.
 
-mod workloads;
+pub(crate) mod workloads;
 
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     workloads::write_jobs(core, &mut text);
     workloads::write_pods(core, &mut text);
     write_conservation(core, &mut text);
+    crate::carbon::metrics::write(core, &mut text);
     crate::gpus::write(core, &mut text);
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
@@ -98,9 +99,22 @@ fn write_node(core: &Core, text: &mut Exposition<'_>) {
     }
 }
 
-/// One sample a meter. Two sources of one device are told apart by `source`.
+/// One sample a meter.
 fn write_devices(core: &Core, text: &mut Exposition<'_>, row: &Row, more: &[(&str, &str)]) {
-    for (slot, uj) in core.meters.iter().zip(row) {
+    each_device(core, text, more, |text, at, labels| {
+        text.joules(labels, row.get(at).copied().unwrap_or(0));
+    });
+}
+
+/// Writes a sample a meter, given its place and labels. Two sources of one device are told apart
+/// by `source`.
+pub(crate) fn each_device(
+    core: &Core,
+    text: &mut Exposition<'_>,
+    more: &[(&str, &str)],
+    mut write: impl FnMut(&mut Exposition<'_>, usize, &[(&str, &str)]),
+) {
+    for (at, slot) in core.meters.iter().enumerate() {
         let d = &slot.descriptor;
         let mut labels = [("", ""); 4];
         labels[0] = ("domain", d.domain.label());
@@ -111,7 +125,7 @@ fn write_devices(core: &Core, text: &mut Exposition<'_>, row: &Row, more: &[(&st
             labels[used] = *label;
             used += 1;
         }
-        text.joules(&labels[..used], *uj);
+        write(text, at, &labels[..used]);
     }
 }
 

@@ -13,12 +13,7 @@ impl Core {
         let now = self.now();
         self.name_views(now);
         self.rename();
-        let departed = &mut self.books.departed;
-        self.books.board.advance(&self.scrapers, now, |row| {
-            for (sum, uj) in departed.iter_mut().zip(row) {
-                *sum += uj;
-            }
-        });
+        self.books.advance(&self.scrapers, now);
         let accounts = &mut self.books.accounts;
         let (homes, jobs, job_idle) = (&self.homes, &self.jobs, &mut self.books.job_idle);
         let mut closed = Vec::new();

@@ -5,11 +5,14 @@ mod workloads;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use eco_intensity::Emissions;
 use eco_usage::{State, Tier, bpf::kernel_release};
+use jiff::Timestamp;
 
 use crate::{
     accounts::{AccountId, Kind, Row, by_domain},
     api,
+    carbon::books::CarbonRow,
     core::Core,
     jobs::{Job, Membership},
     meters::MeterSlot,
@@ -91,6 +94,7 @@ pub fn status(core: &mut Core) -> api::Status {
             .map(|(n, d)| ((*n).to_owned(), d.summary()))
             .collect(),
         capabilities: own::capabilities(),
+        carbon: core.intensities.answer(Timestamp::now()),
         state: api::StateStatus {
             directory: core.store.folder(),
             problem: core.store.problem.clone(),
@@ -152,7 +156,8 @@ const SHORTEST_PROCESS_NS: u64 = 20_000;
 /// A job, open or just closed.
 #[must_use]
 pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
-    let (cpu_ns, energy) = whole(core, job.account);
+    let (cpu_ns, energy, carbon) = whole(core, job.account);
+    let uncovered = core.books.sum.total(&core.books.carbon.uncovered);
     let meters: Vec<api::JobMeter> = core
         .meters
         .iter()
@@ -188,6 +193,9 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
         processes_exact: counts_all(core, job),
         running: core.jobs.running(job, &core.usage),
         energy_joules: present_by_domain(core, &energy),
+        carbon_grams: carbon_by_domain(core, &carbon),
+        carbon: core.intensities.answer(Timestamp::now()),
+        carbon_is_partial: uncovered > job.uncovered_before,
         idle_share_joules: idle / 1e6,
         meters,
         estimated: estimated(core),
@@ -252,8 +260,9 @@ fn processes<'a>(
 
 fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Unit> {
     let mut unit = unit(core, view.kind, view.name.clone(), view.account, booked)?;
-    let (cpu_ns, energy) = whole(core, view.account);
+    let (cpu_ns, energy, carbon) = whole(core, view.account);
     unit.energy_joules = present_by_domain(core, &energy);
+    unit.carbon_grams = carbon_by_domain(core, &carbon);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
     if let Tags::Pod { pod, uid, .. } = &view.tags {
         unit.name = view.title().into_owned();
@@ -274,13 +283,14 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
     Some(unit)
 }
 
-/// A view's CPU time in ns and energy in µJ by meter, those under earlier agents included.
-fn whole(core: &Core, account: AccountId) -> (u64, Row) {
+/// A view's CPU time in ns, energy in µJ by meter and what that emitted, those under earlier
+/// agents included.
+fn whole(core: &Core, account: AccountId) -> (u64, Row, CarbonRow) {
     let Some(booked) = core.books.accounts.get(account) else {
         return Default::default();
     };
     let Some(view) = core.books.views.of(account) else {
-        return (booked.cpu_ns, booked.energy.clone());
+        return (booked.cpu_ns, booked.energy.clone(), booked.carbon.clone());
     };
     let energy = booked
         .energy
@@ -288,7 +298,9 @@ fn whole(core: &Core, account: AccountId) -> (u64, Row) {
         .zip(&view.base_energy)
         .map(|(a, b)| a + b)
         .collect();
-    (booked.cpu_ns + view.base_cpu_ns, energy)
+    let mut carbon = booked.carbon.clone();
+    carbon.add_all(&view.base_carbon);
+    (booked.cpu_ns + view.base_cpu_ns, energy, carbon)
 }
 
 fn unit(
@@ -309,6 +321,7 @@ fn unit(
         watts: uj as f64 / 1e6 / seconds,
         cpu_seconds: all.cpu_ns as f64 / 1e9,
         energy_joules: present_by_domain(core, &all.energy),
+        carbon_grams: carbon_by_domain(core, &all.carbon),
         ..api::Unit::default()
     })
 }
@@ -335,6 +348,8 @@ fn node(core: &Core, booked: &Booked) -> api::Node {
         energy_joules: by_domain(&core.books.node, &core.domains),
         idle_joules: by_domain(&core.books.idle, &core.domains),
         unattributed_joules: by_domain(&unattributed, &core.domains),
+        carbon_grams: carbon_by_domain(core, &core.books.carbon.node),
+        carbon_grams_per_hour: grams_per_hour(core, booked),
         estimated: estimated(core),
         processes: core.frame.processes,
     }
@@ -357,6 +372,29 @@ fn present_by_domain(core: &Core, row: &[u64]) -> api::ByDomain {
         }
     }
     sums
+}
+
+/// In grams, by domain, over the meters that are there; `None` where no carbon is counted.
+fn carbon_by_domain(core: &Core, row: &CarbonRow) -> Option<api::ByDomain> {
+    if row.is_empty() {
+        return None;
+    }
+    let mut sums = api::ByDomain::new();
+    for (slot, emissions) in core.meters.iter().zip(row.iter()) {
+        if slot.is_present() || emissions > Emissions::ZERO {
+            let domain = slot.descriptor.domain.label().to_owned();
+            *sums.entry(domain).or_default() += emissions.grams().0;
+        }
+    }
+    Some(sums)
+}
+
+/// What the node's power over the window emits in an hour, each joule once.
+fn grams_per_hour(core: &Core, booked: &Booked) -> Option<f64> {
+    let rate = core.intensities.rate(Timestamp::now())?;
+    let hours = booked.span.as_secs_f64().max(1e-6) / 3600.0;
+    let energy = core.books.sum.total(&booked.node);
+    Some(rate.emissions(energy).grams().0 / hours)
 }
 
 fn sees_uid(uid: u32, caller: Caller) -> bool {
@@ -442,6 +480,7 @@ fn advice(core: &Core) -> Vec<String> {
     let troubles = troubles.chain(homes.slurm.directory.trouble());
     advice.extend(troubles.map(|t| format!("{}: {}. {}", t.place, t.what, t.advice)));
     advice.extend(core.store.problem.clone());
+    advice.extend(core.intensities.advice(Timestamp::now()));
     for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {
         advice.push(format!(
             "meter {} has not moved for {} reads; joules are booked when it does",

@@ -7,6 +7,7 @@ use eco_usage::ProcessKey;
 
 use crate::{
     accounts::{Kind, Row},
+    carbon::books::CarbonRow,
     core::Core,
     jobs::{Job, Membership},
     meters::MeterSlot,
@@ -22,6 +23,12 @@ impl Core {
         let same_boot = saved.boot_id == boot_id();
         let places = self.match_meters(&saved.meters);
         self.size_rows();
+        self.intensities.push(saved.pushed_intensity);
+        if saved.counts_carbon {
+            self.books.open_carbon();
+        }
+        // Of the time in which no agent ran, only what is configured is known.
+        self.books.set_carbon_rate(self.intensities.standing_rate());
         for (meter, &at) in saved.meters.iter().zip(&places) {
             self.resume_meter(at, meter, same_boot);
         }
@@ -35,11 +42,22 @@ impl Core {
             }
             row
         };
+        let carbon_meters = if saved.counts_carbon {
+            self.meters.len()
+        } else {
+            0
+        };
+        let spread_carbon = |carbon: &CarbonRow| {
+            let mut row = CarbonRow::zeros(carbon_meters);
+            for (emissions, &at) in carbon.iter().zip(&places) {
+                row.add(at, emissions);
+            }
+            row
+        };
         for process in saved.processes {
-            let energy = spread(&process.energy);
-            self.books
-                .board
-                .restore(restored(&process, energy, same_boot));
+            let mut series = restored(&process, spread(&process.energy), same_boot);
+            series.carbon = spread_carbon(&process.carbon);
+            self.books.board.restore(series);
             if same_boot {
                 let key = ProcessKey {
                     pid: process.name.pid,
@@ -53,6 +71,7 @@ impl Core {
             self.books.views.announce(ViewSeries {
                 kind: view.kind,
                 base_energy: spread(&view.energy),
+                base_carbon: spread_carbon(&view.carbon),
                 base_cpu_ns: view.cpu_ns,
                 name: view.name,
                 user: view.user,
@@ -91,6 +110,7 @@ impl Core {
                     // Of those who died meanwhile nobody knows.
                     missed_deaths: true,
                     agent_before: (0, self.books.sum.total(&self.own_base)),
+                    uncovered_before: saved.uncovered_before,
                 },
                 &self.usage,
             );
@@ -108,6 +128,8 @@ impl Core {
             meters: (0..self.meters.len())
                 .map(|at| self.saved_meter(at))
                 .collect(),
+            counts_carbon: self.books.carbon.is_open(),
+            pushed_intensity: self.intensities.pushed().cloned(),
             kernel_cpu_ns: self.books.kernel_cpu_ns,
             other_cpu_ns: self.books.other_cpu_ns,
             processes: self.books.board.iter().map(saved_process).collect(),
@@ -154,6 +176,7 @@ impl Core {
             row[at] = *uj;
         }
         self.own_energy[at] = saved.own;
+        books.carbon.resume(at, &saved.carbon);
         let slot = &mut self.meters[at];
         if saved.baseline.cpus() == slot.baseline.cpus() {
             slot.baseline = saved.baseline.clone();
@@ -197,6 +220,7 @@ impl Core {
                 .map(|r| books.unattributed[r][at])
                 .collect(),
             own: self.own_energy.get(at).copied().unwrap_or(0),
+            carbon: books.carbon.saved(at),
         }
     }
 
@@ -208,7 +232,10 @@ impl Core {
             .zip(&view.base_energy)
             .map(|(a, b)| a + b)
             .collect();
+        let mut carbon = account.carbon.clone();
+        carbon.add_all(&view.base_carbon);
         Some(SavedView {
+            carbon,
             kind: view.kind,
             name: view.name.clone(),
             user: view.user.clone(),
@@ -229,6 +256,7 @@ impl Core {
             started: job.started.clone(),
             membership: job.membership.clone(),
             processes: job.processes,
+            uncovered_before: job.uncovered_before,
             idle_share: self
                 .books
                 .job_idle
@@ -251,6 +279,7 @@ fn restored(process: &SavedProcess, energy: Row, same_boot: bool) -> ProcessSeri
         account: None,
         phase,
         energy,
+        carbon: CarbonRow::EMPTY,
         cpu_ns: process.cpu_ns,
     }
 }
@@ -261,6 +290,7 @@ fn saved_process(series: &ProcessSeries) -> SavedProcess {
         label: series.label.clone(),
         cpu_ns: series.cpu_ns,
         energy: series.energy.clone(),
+        carbon: series.carbon.clone(),
         phase: saved_phase(series.phase),
     }
 }

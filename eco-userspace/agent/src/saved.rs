@@ -14,11 +14,13 @@ use std::{
 };
 
 use eco_attribution::Baseline;
+use eco_intensity::{Emissions, Intensity};
 use eco_meter::{Descriptor, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     accounts::Kind,
+    carbon::books::CarbonRow,
     jobs::Membership,
     series::{ProcessName, Tags},
 };
@@ -39,6 +41,12 @@ pub struct Saved {
     pub boot_id: String,
     /// Each meter's books.
     pub meters: Vec<SavedMeter>,
+    /// Whether carbon is counted.
+    #[serde(default)]
+    pub counts_carbon: bool,
+    /// The intensity that was pushed last.
+    #[serde(default)]
+    pub pushed_intensity: Option<Intensity>,
     /// CPU time of the kernel's threads, in ns.
     pub kernel_cpu_ns: u64,
     /// CPU time of all who are not shown by name, in ns.
@@ -69,6 +77,9 @@ pub struct SavedJob {
     pub processes: u64,
     /// Idle energy that its share of CPU time would carry, in µJ.
     pub idle_share: f64,
+    /// The node's energy without an intensity when it was opened, in µJ.
+    #[serde(default)]
+    pub uncovered_before: u64,
 }
 
 /// A meter's books, in µJ.
@@ -94,6 +105,29 @@ pub struct SavedMeter {
     pub unattributed: Vec<u64>,
     /// The agents' own.
     pub own: u64,
+    /// What it emitted.
+    #[serde(default)]
+    pub carbon: SavedCarbon,
+}
+
+/// What a meter's energy emitted, place by place as in its books.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SavedCarbon {
+    /// All that it counted.
+    pub node: Emissions,
+    /// Idle.
+    pub idle: Emissions,
+    /// The kernel's.
+    pub kernel: Emissions,
+    /// Of those not shown by name.
+    pub other: Emissions,
+    /// Of those who were.
+    pub departed: Emissions,
+    /// Nobody's, by reason.
+    pub unattributed: Vec<Emissions>,
+    /// Energy without an intensity, in µJ.
+    pub uncovered: u64,
 }
 
 /// A process that is shown by name.
@@ -107,6 +141,9 @@ pub struct SavedProcess {
     pub cpu_ns: u64,
     /// What it shows, in µJ by meter.
     pub energy: Vec<u64>,
+    /// What that emitted, by meter.
+    #[serde(default)]
+    pub carbon: CarbonRow,
     /// `announced`, `live` or `leaving`.
     pub phase: SavedPhase,
 }
@@ -127,6 +164,9 @@ pub struct SavedView {
     pub cpu_ns: u64,
     /// Energy, in µJ by meter.
     pub energy: Vec<u64>,
+    /// What that emitted, by meter.
+    #[serde(default)]
+    pub carbon: CarbonRow,
     /// Where its series was in its life.
     pub phase: SavedPhase,
 }
@@ -420,6 +460,87 @@ mod tests {
         assert!(store.problem.as_ref().unwrap().contains("newer"));
         store.save(&mut Saved::default());
         assert_eq!(fs::read(folder.path().join(FILES[0])).unwrap(), newer);
+    }
+
+    fn with_carbon(emissions: Emissions) -> Saved {
+        let descriptor = Descriptor {
+            name: "package-0".into(),
+            domain: eco_meter::Domain::Package,
+            device: "package-0".into(),
+            source: eco_meter::Source::Model,
+        };
+        let mut row = CarbonRow::zeros(1);
+        row.add(0, emissions);
+        let meter = SavedMeter {
+            descriptor,
+            position: None,
+            baseline: Baseline::new(2),
+            node: 7,
+            idle: 0,
+            kernel: 0,
+            other: 0,
+            departed: 0,
+            unattributed: vec![0; 3],
+            own: 0,
+            carbon: SavedCarbon {
+                node: emissions,
+                ..SavedCarbon::default()
+            },
+        };
+        let view = SavedView {
+            kind: Kind::Container,
+            name: "c".into(),
+            tags: Tags::default(),
+            user: String::new(),
+            cpu_ns: 1,
+            energy: vec![7],
+            carbon: row,
+            phase: SavedPhase::Live,
+        };
+        Saved {
+            counts_carbon: true,
+            meters: vec![meter],
+            views: vec![view],
+            ..Saved::default()
+        }
+    }
+
+    #[test]
+    fn carbon_comes_back_to_the_last_digit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(Some(folder.path()));
+        store.load();
+        let much = Emissions(u128::MAX / 3);
+        store.save(&mut with_carbon(much));
+        drop(store);
+        let saved = Store::open(Some(folder.path())).load().unwrap();
+        assert_eq!(saved.meters[0].carbon.node, much);
+        assert_eq!(saved.views[0].carbon.get(0), much);
+    }
+
+    #[test]
+    fn a_state_from_before_carbon_is_read() {
+        let mut old = serde_json::to_value(Saved {
+            schema: 1,
+            ..with_carbon(Emissions(5))
+        })
+        .unwrap();
+        for new in ["counts_carbon", "pushed_intensity"] {
+            assert!(old.as_object_mut().unwrap().remove(new).is_some());
+        }
+        for holder in ["/meters/0", "/views/0"] {
+            let holder = old.pointer_mut(holder).unwrap();
+            assert!(holder.as_object_mut().unwrap().remove("carbon").is_some());
+        }
+        let body = old.to_string();
+        let sum = crc32fast::hash(body.as_bytes());
+        let text = format!("eco-ledger {sum:08x} {:12}\n{body}", body.len());
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILES[0]), text).unwrap();
+        let saved = Store::open(Some(folder.path())).load().unwrap();
+        assert!(!saved.counts_carbon && saved.pushed_intensity.is_none());
+        assert_eq!(saved.meters[0].node, 7);
+        assert!(saved.views[0].carbon.is_empty());
     }
 
     #[test]

@@ -16,7 +16,8 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::{AccountId, Accounts, Kind, Row},
+    accounts::{AccountId, Accounts, Amount, Kind, Row},
+    carbon::books::CarbonRow,
     scrapers::{Moment, Scrapers},
 };
 
@@ -79,6 +80,8 @@ pub struct ProcessSeries {
     pub phase: Phase,
     /// What it shows, in µJ by meter.
     pub energy: Row,
+    /// What that emitted; empty where no intensity was ever known.
+    pub carbon: CarbonRow,
     /// What it shows, in ns.
     pub cpu_ns: u64,
 }
@@ -88,6 +91,7 @@ pub struct ProcessSeries {
 pub struct ProcessBoard {
     series: Vec<ProcessSeries>,
     top: usize,
+    counts_carbon: bool,
 }
 
 impl ProcessBoard {
@@ -97,6 +101,7 @@ impl ProcessBoard {
         Self {
             series: Vec::new(),
             top,
+            counts_carbon: false,
         }
     }
 
@@ -131,23 +136,26 @@ impl ProcessBoard {
     /// Shows a process, at zero.
     pub fn announce(&mut self, name: ProcessName, account: AccountId, meters: usize, now: Moment) {
         let label = name.label();
+        let carbon_meters = if self.counts_carbon { meters } else { 0 };
         self.series.push(ProcessSeries {
             name,
             label,
             account: Some(account),
             phase: Phase::Announced(now),
             energy: vec![0; meters],
+            carbon: CarbonRow::zeros(carbon_meters),
             cpu_ns: 0,
         });
     }
 
     /// Takes a process's joules, if its series counts. `false`: they are `other`'s.
-    pub fn add_energy(&mut self, series: usize, meter: usize, uj: u64) -> bool {
+    pub fn add_energy(&mut self, series: usize, meter: usize, amount: Amount) -> bool {
         match self.series.get_mut(series) {
             Some(s) if s.phase == Phase::Live => {
                 if let Some(cell) = s.energy.get_mut(meter) {
-                    *cell += uj;
+                    *cell += amount.uj;
                 }
+                s.carbon.add(meter, amount.emissions);
                 true
             }
             _ => false,
@@ -206,7 +214,12 @@ impl ProcessBoard {
     }
 
     /// Moves on who was seen. Gives out what is to be moved to `departed`.
-    pub fn advance(&mut self, scrapers: &Scrapers, now: Moment, mut departed: impl FnMut(&Row)) {
+    pub fn advance(
+        &mut self,
+        scrapers: &Scrapers,
+        now: Moment,
+        mut departed: impl FnMut(&ProcessSeries),
+    ) {
         self.series.retain_mut(|series| match series.phase {
             Phase::Announced(since) if scrapers.have_seen(since, now) => {
                 series.phase = Phase::Live;
@@ -217,7 +230,7 @@ impl ProcessBoard {
                 let nothing = series.cpu_ns == 0 && series.energy.iter().all(|&uj| uj == 0);
                 let done = nothing || scrapers.have_seen(since, now);
                 if done {
-                    departed(&series.energy);
+                    departed(series);
                 }
                 !done
             }
@@ -229,7 +242,16 @@ impl ProcessBoard {
     pub fn set_meters(&mut self, meters: usize) {
         for series in &mut self.series {
             series.energy.resize(meters, 0);
+            if self.counts_carbon {
+                series.carbon.resize(meters);
+            }
         }
+    }
+
+    /// Counts carbon from here on.
+    pub(crate) fn open_carbon(&mut self, meters: usize) {
+        self.counts_carbon = true;
+        self.set_meters(meters);
     }
 }
 
@@ -246,6 +268,8 @@ pub struct ViewSeries {
     pub phase: Phase,
     /// What it had when an earlier agent stopped, in µJ by meter; on top of the account.
     pub base_energy: Row,
+    /// What that emitted.
+    pub base_carbon: CarbonRow,
     /// The same for CPU time, in ns.
     pub base_cpu_ns: u64,
     /// Whose job it is; empty for other kinds.
@@ -403,6 +427,13 @@ mod tests {
     use super::*;
     use crate::accounts::Accounts;
 
+    fn uj(uj: u64) -> Amount {
+        Amount {
+            uj,
+            ..Amount::default()
+        }
+    }
+
     fn at(seconds: u64) -> Moment {
         Moment::from_secs(seconds)
     }
@@ -423,13 +454,13 @@ mod tests {
         let mut scrapers = Scrapers::default();
         let mut board = ProcessBoard::new(10);
         board.announce(name(1), account, 1, at(0));
-        assert!(!board.add_energy(0, 0, 5), "not seen yet: other's");
+        assert!(!board.add_energy(0, 0, uj(5)), "not seen yet: other's");
         board.advance(&scrapers, at(1), |_| panic!("nothing departs"));
         scrapers.scraped("p", at(2));
         board.advance(&scrapers, at(3), |_| panic!("nothing departs"));
-        assert!(board.add_energy(0, 0, 7));
+        assert!(board.add_energy(0, 0, uj(7)));
         board.leave(account, at(4));
-        assert!(!board.add_energy(0, 0, 9), "left: other's");
+        assert!(!board.add_energy(0, 0, uj(9)), "left: other's");
         board.advance(&scrapers, at(5), |_| panic!("its last value was not seen"));
         assert_eq!(board.iter().next().unwrap().energy, [7]);
         scrapers.scraped("p", at(6));
@@ -437,7 +468,7 @@ mod tests {
             panic!("the longest gap was four seconds")
         });
         let mut departed = 0;
-        board.advance(&scrapers, at(8), |row| departed += row[0]);
+        board.advance(&scrapers, at(8), |series| departed += series.energy[0]);
         assert_eq!(departed, 7);
         assert_eq!(board.iter().count(), 0);
     }
@@ -453,7 +484,7 @@ mod tests {
                 board.announce(name(pid), account, 1, at(0));
                 scrapers.scraped("p", at(1));
                 board.advance(&scrapers, at(2), |_| {});
-                board.add_energy(board.of(account).unwrap(), 0, 1);
+                board.add_energy(board.of(account).unwrap(), 0, uj(1));
                 board.leave(account, at(3));
             }
         }
@@ -472,6 +503,7 @@ mod tests {
             account,
             phase: Phase::Announced(at(0)),
             base_energy: vec![],
+            base_carbon: CarbonRow::EMPTY,
             base_cpu_ns: 0,
             user: String::new(),
             tags: Tags::None,

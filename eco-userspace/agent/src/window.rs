@@ -115,6 +115,7 @@ fn add(sums: &mut Row, row: &[u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::Amount;
 
     #[test]
     fn a_window_is_made_of_whole_ticks_and_never_longer_than_what_is_remembered() {
@@ -123,10 +124,14 @@ mod tests {
         let id = accounts.open();
         let mut recent = Recent::default();
         let second = Duration::from_secs(1);
+        let three = Amount {
+            uj: 3,
+            ..Amount::default()
+        };
         for _ in 0..200 {
             accounts.begin_tick(1.0);
             accounts.add_cpu(id, 10);
-            accounts.add_energy(id, 0, 3, true);
+            accounts.add_energy(id, 0, three, true);
             recent.record(second, 10, &accounts, [5].into_iter(), [2].into_iter());
         }
         assert_eq!(recent.last(Duration::ZERO).units[&id], (10, 3));

@@ -69,6 +69,7 @@ pub fn open(
         processes: 0,
         missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
+        uncovered_before: core.books.sum.total(&core.books.carbon.uncovered),
     };
     tracing::info!(job = job.id, name = job.name, user, "job opened");
     core.jobs.open(job.clone(), &core.usage);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use eco_agent::api::{Job, JobRequest, Problem, Status, Units};
+use eco_agent::api::{Carbon, IntensityRequest, Job, JobRequest, Problem, Status, Units};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -117,6 +117,21 @@ impl Client {
             window.as_millis()
         );
         self.json(Method::GET, &path, None::<&()>)
+    }
+
+    /// `GET /v1/intensity`.
+    pub(crate) fn intensity(&self) -> Result<Carbon, ClientError> {
+        self.json(Method::GET, "/v1/intensity", None::<&()>)
+    }
+
+    /// `PUT /v1/intensity`.
+    pub(crate) fn push_intensity(&self, request: &IntensityRequest) -> Result<Carbon, ClientError> {
+        self.json(Method::PUT, "/v1/intensity", Some(request))
+    }
+
+    /// `DELETE /v1/intensity`.
+    pub(crate) fn withdraw_intensity(&self) -> Result<Carbon, ClientError> {
+        self.json(Method::DELETE, "/v1/intensity", None::<&()>)
     }
 
     /// Whether `GET /readyz` says yes.

@@ -5,6 +5,7 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod intensity;
 mod out;
 mod run;
 mod status;
@@ -37,6 +38,7 @@ enum Command {
     Run(run::RunArgs),
     Top(top::TopArgs),
     Status(status::StatusArgs),
+    Intensity(intensity::IntensityArgs),
     Calibrate(calibrate::CalibrateArgs),
 }
 
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&cli.socket, args),
         Command::Top(args) => top::main(&cli.socket, &args),
         Command::Status(args) => status::main(&cli.socket, &args),
+        Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Calibrate(args) => calibrate::main(&args),
     };
     exit::code(outcome)

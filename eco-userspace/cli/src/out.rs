@@ -45,7 +45,6 @@ pub(crate) struct Style {
 
 impl Style {
     /// Plain text.
-    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colour: false };
 
     /// For a stream: colour on a terminal, unless `NO_COLOR` is set or the terminal is dumb.

@@ -13,6 +13,7 @@ use self::machine::Machine;
 use crate::{
     client::{Client, ClientError},
     exit::{self, Outcome},
+    intensity,
     out::{self, Style, bytes, printable, quantity, span},
 };
 
@@ -106,6 +107,11 @@ fn render(status: &Status, socket: &Path, style: Style) -> String {
     page.section("Identity");
     page.line("from", &or_none(&status.identity));
     own_cost(&mut page, status);
+
+    page.section("Carbon");
+    for (label, value) in intensity::lines(&status.carbon, style) {
+        page.styled(label, &value);
+    }
 
     page.section("State");
     let directory = &status.state.directory;
@@ -315,6 +321,7 @@ mod tests {
              estimated\n",
             "  tier           iter: every task, dead ones included\n",
             "  ledgers        agree\n",
+            "Carbon\n  intensity      not known: no carbon is counted\n",
             "  kept in        memory only\n",
             "What is missing\n  - no RAPL: ask the host\n",
         ] {

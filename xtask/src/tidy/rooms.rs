@@ -16,7 +16,7 @@ const COLUMNS: [&[&str]; 13] = [
     // The stand-ins are for tests, and whoever asks the driver or the kubelet is tested with one.
     &["eco-common", "eco-nvml-standin", "eco-kubernetes-standin"],
     &["eco-ebpf", "eco-nvml", "eco-https"],
-    &["eco-usage", "eco-meter", "eco-identity"],
+    &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
     &["eco-attribution"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],

@@ -40,6 +40,9 @@ pub struct Pod {
     pub cpu_seconds: f64,
     /// Energy since then, by domain, without idle.
     pub energy_joules: ByDomain,
+    /// Carbon by domain, in grams; absent where no intensity was ever known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
     /// Its containers, and under an empty name what was used outside of any.
     pub containers: Vec<PodContainer>,
     /// Whether any of it is an estimate.
@@ -61,6 +64,9 @@ pub struct PodContainer {
     pub cpu_seconds: f64,
     /// Energy since then, by domain, without idle.
     pub energy_joules: ByDomain,
+    /// Carbon by domain, in grams; absent where no intensity was ever known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
 }
 
 /// A workload that owns pods, in their namespace.
@@ -116,6 +122,9 @@ pub struct ManagedJob {
     pub cpu_seconds: f64,
     /// Energy since then, by domain, without idle.
     pub energy_joules: ByDomain,
+    /// Carbon by domain, in grams; absent where no intensity was ever known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
     /// Slurm: its steps that are shown.
     pub steps: Vec<Step>,
     /// Whether any of it is an estimate.
@@ -133,4 +142,7 @@ pub struct Step {
     pub cpu_seconds: f64,
     /// Energy since then, by domain, without idle.
     pub energy_joules: ByDomain,
+    /// Carbon by domain, in grams; absent where no intensity was ever known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_grams: Option<ByDomain>,
 }

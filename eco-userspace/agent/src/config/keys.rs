@@ -61,6 +61,21 @@ pub(super) const KEYS: &[Key] = &[
         about: "who pays for idle: separate, proportional or equal",
     },
     Key {
+        name: "carbon.g_per_kwh",
+        default: "",
+        about: "what a kWh emits here, in g CO2e, at all times; before carbon.zone",
+    },
+    Key {
+        name: "carbon.zone",
+        default: "",
+        about: "whose yearly average is used, such as DE or US-CA; empty: no carbon is counted",
+    },
+    Key {
+        name: "carbon.pue",
+        default: "1",
+        about: "what the site draws for each joule of this machine; multiplies all carbon",
+    },
+    Key {
         name: "model.idle_watts",
         default: "",
         about: "the model's idle power, whole machine",

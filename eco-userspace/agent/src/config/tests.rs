@@ -61,6 +61,14 @@ fn a_value_that_makes_no_sense_is_named_with_its_place() {
         "log = \"loud\"",
         "[model]\nidle_watts = \"-5\"",
         "[idle]\npolicy = \"x\"",
+        "[carbon]\ng_per_kwh = -1",
+        "[carbon]\ng_per_kwh = nan",
+        "[carbon]\ng_per_kwh = 360000",
+        "[carbon]\ng_per_kwh = \"green\"",
+        "[carbon]\ng_per_kwh = 360\nzone = \"a\\nb\"",
+        "[carbon]\nzone = \"Atlantis\"",
+        "[carbon]\npue = 0.9",
+        "[carbon]\npue = \"inf\"",
         "[redfish]\ninsecure = \"maybe\"",
         "[redfish]\nurl = \"https://bmc.example\"",
         "[redfish]\nurl = \"https://bmc.example\"\nuser = \"reader\"",
@@ -80,4 +88,23 @@ fn a_controller_is_asked_only_if_one_is_named() {
     assert_eq!(redfish.password_file, PathBuf::from("/etc/eco/bmc"));
     assert_eq!(redfish.ca_file, None);
     assert!(redfish.insecure);
+}
+
+#[test]
+fn a_constant_goes_before_a_zones_average_and_neither_is_nothing() {
+    let standing = |text: &str| file(text).unwrap().carbon.standing;
+    assert_eq!(standing(""), None);
+    let germany = standing("[carbon]\nzone = \"de\"").unwrap();
+    assert_eq!(germany.zone, "DE");
+    assert!(germany.source.contains("Ember") && germany.estimated);
+    let constant = standing("[carbon]\nzone = \"our roof\"\ng_per_kwh = 24").unwrap();
+    assert_eq!(
+        (constant.zone.as_str(), constant.g_per_kwh.get()),
+        ("our roof", 24.0)
+    );
+    let error = file("[carbon]\nzone = \"germany\"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("did you mean DE (Germany)"), "{error}");
+    assert_eq!(file("[carbon]\npue = 1.4").unwrap().carbon.pue.get(), 1.4);
 }

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// The views that are units. A pod's containers are shown with the pod.
-pub(super) fn units(core: &Core) -> impl Iterator<Item = &ViewSeries> {
+pub(crate) fn units(core: &Core) -> impl Iterator<Item = &ViewSeries> {
     let views = core.books.views.iter();
     views.filter(|view| view.kind != Kind::PodContainer)
 }
 
 /// Gives `write` a unit's labels. Pods of one name are told apart by their uid.
-pub(super) fn labelled(view: &ViewSeries, write: impl FnOnce(&[(&str, &str)])) {
+pub(crate) fn labelled(view: &ViewSeries, write: impl FnOnce(&[(&str, &str)])) {
     let title = view.title();
     let labels = [("kind", view.kind.label()), ("name", &title)];
     match &view.tags {
@@ -49,7 +49,7 @@ pub(super) fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
     }
 }
 
-fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
+pub(crate) fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
     let (manager, id) = match &job.tags {
         Tags::Job { manager, id } => (manager.as_str(), id.as_str()),
         _ => ("eco", job.name.as_str()),
@@ -78,7 +78,7 @@ pub(super) fn write_pods(core: &Core, text: &mut Exposition<'_>) {
     }
 }
 
-fn pod_labels(view: &ViewSeries) -> Option<(&ViewSeries, [(&str, &str); 4])> {
+pub(crate) fn pod_labels(view: &ViewSeries) -> Option<(&ViewSeries, [(&str, &str); 4])> {
     let Tags::Pod {
         namespace,
         pod,

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Caller, USERS_WINDOW, estimated, may_see, present_by_domain, unit, whole};
+use super::{
+    Caller, USERS_WINDOW, carbon_by_domain, estimated, may_see, present_by_domain, unit, whole,
+};
 use crate::{
     accounts::Kind,
     api,
@@ -72,6 +74,7 @@ pub fn pod(
         watts: measured.watts,
         cpu_seconds: measured.cpu_seconds,
         energy_joules: measured.energy_joules,
+        carbon_grams: measured.carbon_grams,
         containers: containers(core, uid, &booked),
         estimated: estimated(core),
         tier: core.usage.tier().label().into(),
@@ -125,6 +128,7 @@ pub fn managed_job(
         watts: measured.watts,
         cpu_seconds: measured.cpu_seconds,
         energy_joules: measured.energy_joules,
+        carbon_grams: measured.carbon_grams,
         steps: steps.map(|step| self::step(core, step)).collect(),
         estimated: estimated(core),
         tier: core.usage.tier().label().into(),
@@ -146,6 +150,7 @@ fn containers(core: &Core, pod: &str, booked: &Booked) -> Vec<api::PodContainer>
                 watts: measured.watts,
                 cpu_seconds: measured.cpu_seconds,
                 energy_joules: measured.energy_joules,
+                carbon_grams: measured.carbon_grams,
             })
         })
         .collect();
@@ -154,7 +159,7 @@ fn containers(core: &Core, pod: &str, booked: &Booked) -> Vec<api::PodContainer>
 }
 
 fn step(core: &Core, view: &ViewSeries) -> api::Step {
-    let (cpu_ns, energy) = whole(core, view.account);
+    let (cpu_ns, energy, carbon) = whole(core, view.account);
     let manager = view
         .name
         .split_once('/')
@@ -163,6 +168,7 @@ fn step(core: &Core, view: &ViewSeries) -> api::Step {
         id: manager.to_owned(),
         cpu_seconds: cpu_ns as f64 / 1e9,
         energy_joules: present_by_domain(core, &energy),
+        carbon_grams: carbon_by_domain(core, &carbon),
     }
 }
 
@@ -177,8 +183,9 @@ fn booked(core: &Core, window: Option<Duration>, caller: Caller) -> Booked {
 /// Power over a window, and all since the view is known, those under earlier agents included.
 fn measured(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Unit> {
     let mut unit = unit(core, view.kind, view.name.clone(), view.account, booked)?;
-    let (cpu_ns, energy) = whole(core, view.account);
+    let (cpu_ns, energy, carbon) = whole(core, view.account);
     unit.energy_joules = present_by_domain(core, &energy);
+    unit.carbon_grams = carbon_by_domain(core, &carbon);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
     Some(unit)
 }

@@ -10,10 +10,11 @@ use std::{
 };
 
 use eco_agent::api;
+use eco_intensity::zones::Zone;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{plain::PlainMeters, supervise::Ended};
+use super::{carbon::RunCarbon, plain::PlainMeters, supervise::Ended};
 use crate::{energy, exit::Failure, out};
 
 /// What an agent may miss of the CPU time that the kernel has booked for the job before its
@@ -45,10 +46,8 @@ pub(crate) struct Report {
     pub(crate) measured: Measured,
     /// Processes of the job that still ran when eco stopped looking.
     pub(crate) left_running: u64,
-    /// Null: no intensity is known.
-    carbon_grams: Option<f64>,
-    /// Null: no intensity is known.
-    intensity: Option<()>,
+    #[serde(flatten)]
+    pub(crate) carbon: RunCarbon,
 }
 
 /// What whoever measured the job has to say.
@@ -68,6 +67,9 @@ pub(crate) struct Measured {
     #[serde(rename = "self")]
     pub(crate) own: Own,
     pub(crate) notes: Vec<String>,
+    /// What an agent counted.
+    #[serde(skip)]
+    carbon: RunCarbon,
 }
 
 /// Joules of the job by domain. A domain without a meter has none: see `meters`.
@@ -118,8 +120,17 @@ impl Report {
         command: &[OsString],
         started: Started,
         ended: &Ended,
-        measured: Measured,
+        mut measured: Measured,
+        region: Option<&Zone>,
     ) -> Self {
+        let carbon = match region {
+            Some(zone) => RunCarbon::at(zone, measured.energy_joules.total),
+            None => std::mem::take(&mut measured.carbon),
+        };
+        if carbon.is_partial {
+            let note = "for a part of the run no intensity was known: its carbon is not counted";
+            measured.notes.push(note.to_owned());
+        }
         Self {
             schema: "eco.run/1",
             name,
@@ -136,8 +147,7 @@ impl Report {
                 .as_secs_f64(),
             measured,
             left_running: ended.left,
-            carbon_grams: None,
-            intensity: None,
+            carbon,
         }
     }
 }
@@ -167,6 +177,10 @@ impl Measured {
             job.cpu_seconds = booked;
             job.estimated = true;
             job.idle_share_joules *= scale;
+            job.carbon_grams
+                .iter_mut()
+                .flat_map(api::ByDomain::values_mut)
+                .for_each(|grams| *grams *= scale);
             job.energy_joules
                 .values_mut()
                 .for_each(|joules| *joules *= scale);
@@ -174,6 +188,7 @@ impl Measured {
                 .iter_mut()
                 .for_each(|meter| meter.joules *= scale);
         }
+        let carbon = RunCarbon::counted(&job);
         let meters: Vec<MeterShare> = job.meters.into_iter().map(MeterShare::from).collect();
         Self {
             cpu_seconds: job.cpu_seconds,
@@ -191,6 +206,7 @@ impl Measured {
                 energy_joules: job.agent_energy_joules,
             },
             notes,
+            carbon,
         }
     }
 
@@ -216,6 +232,7 @@ impl Measured {
                 energy_joules: energy.own,
             },
             notes: energy.notes,
+            carbon: RunCarbon::default(),
         }
     }
 }

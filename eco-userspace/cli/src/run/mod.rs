@@ -2,6 +2,7 @@
 //! `eco run`: runs a command as a job, and says what it used.
 
 mod account;
+mod carbon;
 mod cgroup;
 mod child;
 mod job;
@@ -18,6 +19,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use eco_intensity::zones::{self, Zone};
 use eco_usage::reaper::Reaper;
 use jiff::Timestamp;
 
@@ -68,6 +70,11 @@ pub(crate) struct RunArgs {
     /// Do not wait for processes that outlive the command.
     #[arg(long)]
     no_wait: bool,
+
+    /// Count carbon at the yearly average of this zone (DE, US-CA; `eco intensity zones`), and
+    /// not at the intensity that the agent knows.
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    region: Option<&'static Zone>,
 
     /// No summary on stderr.
     #[arg(long, short)]
@@ -137,7 +144,7 @@ pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
     };
     let ran = ended.main_pid.is_some();
     let measured = job.close(&mut reaper, &meters, &ended);
-    let report = Report::new(name, &args.command, started, &ended, measured);
+    let report = Report::new(name, &args.command, started, &ended, measured, args.region);
 
     if ran && !args.quiet {
         summary::print(&report);
@@ -201,6 +208,10 @@ fn job_name(name: &str) -> Result<String, String> {
         ));
     }
     Ok(name.to_owned())
+}
+
+fn zone(code: &str) -> Result<&'static Zone, zones::UnknownZone> {
+    zones::find(code)
 }
 
 fn system(what: &str, error: &std::io::Error) -> Failure {

@@ -100,6 +100,10 @@ fn energy_lines(report: &Report, style: Style) -> Vec<(&'static str, String, Str
             String::new(),
         ));
     }
+    if let Some(grams) = report.carbon.grams {
+        let from = printable(&report.carbon.provenance()).into_owned();
+        lines.push(("carbon", quantity(grams, "g"), from));
+    }
     let of = "of the machine's idle energy, by share of its CPU time";
     lines.push((
         "idle share",

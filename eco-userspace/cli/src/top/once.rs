@@ -77,6 +77,9 @@ fn table(units: &Units, kind: Kind) -> String {
             quantity(*watts, "W")
         );
     }
+    if let Some(rate) = node.carbon_grams_per_hour {
+        let _ = writeln!(text, "carbon  {}", quantity(rate, "g/h"));
+    }
     let (first, last) = if kind == Kind::Process {
         ("PID", "COMMAND")
     } else {

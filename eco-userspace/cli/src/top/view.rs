@@ -62,6 +62,7 @@ fn header(model: &Model, colour: bool, width: u16) -> Vec<Line<'static>> {
     if node.cpus > 0 {
         lines.push(cpu_line(node));
         lines.extend(domain_lines(node));
+        lines.extend(carbon_line(node));
     }
     lines.push(info_line(model, colour));
     lines
@@ -136,6 +137,12 @@ fn domain_lines(node: &Node) -> impl Iterator<Item = Line<'static>> {
                 quantity(*watts, "W"),
             ))
         })
+}
+
+/// What the power that is shown emits in an hour, if that is known.
+fn carbon_line(node: &Node) -> Option<Line<'static>> {
+    let rate = quantity(node.carbon_grams_per_hour?, "g/h");
+    Some(Line::raw(format!(" {:<8} {rate:>9}", "carbon")))
 }
 
 fn info_line(model: &Model, colour: bool) -> Line<'static> {

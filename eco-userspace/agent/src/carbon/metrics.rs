@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The carbon series of `/metrics`. Without any intensity ever there is none; once there was
+//! one they stay, as every counter does.
+
+use eco_attribution::Reason;
+use eco_intensity::Emissions;
+use eco_meter::Domain;
+use jiff::Timestamp;
+
+use super::books::CarbonRow;
+use crate::{
+    accounts::Kind,
+    core::Core,
+    exposition::{Exposition, Type},
+    metrics::{
+        each_device,
+        workloads::{job_labels, labelled, pod_labels, units},
+    },
+    series::{Phase, ViewSeries},
+};
+
+/// Writes them all.
+pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
+    if !core.books.carbon.is_open() {
+        return;
+    }
+    write_intensity(core, text);
+    write_node(core, text);
+    write_units(core, text);
+    write_jobs(core, text);
+    write_pods(core, text);
+}
+
+fn write_intensity(core: &Core, text: &mut Exposition<'_>) {
+    text.family(
+        "eco_carbon_intensity_grams_per_kwh",
+        Type::Gauge,
+        "What a kWh emits where this machine is, without PUE. Absent while it is not known.",
+    );
+    if let Some(intensity) = core.intensities.current(Timestamp::now()) {
+        let labels = [
+            ("zone", intensity.zone.as_str()),
+            ("source", intensity.source.as_str()),
+            ("kind", intensity.kind.label()),
+            (
+                "estimated",
+                if intensity.estimated { "true" } else { "false" },
+            ),
+        ];
+        text.real(&labels, intensity.g_per_kwh.get());
+    }
+    text.family(
+        "eco_carbon_pue",
+        Type::Gauge,
+        "Power usage effectiveness that all carbon here is multiplied by.",
+    );
+    text.real(&[], core.intensities.pue().get());
+    text.family(
+        "eco_carbon_uncovered_energy_joules_total",
+        Type::Counter,
+        "Energy of times without any intensity, which no carbon is counted for.",
+    );
+    let uncovered = &core.books.carbon.uncovered;
+    each_device(core, text, &[], |text, at, labels| {
+        text.joules(labels, uncovered.get(at).copied().unwrap_or(0));
+    });
+}
+
+fn write_node(core: &Core, text: &mut Exposition<'_>) {
+    let carbon = &core.books.carbon;
+    text.family(
+        "eco_node_carbon_grams_total",
+        Type::Counter,
+        "CO2 equivalents of what a meter counted, at the intensity of the time, PUE included.",
+    );
+    for (at, slot) in core.meters.iter().enumerate() {
+        let d = &slot.descriptor;
+        let estimated = d.source.is_estimate();
+        let labels = [
+            ("domain", d.domain.label()),
+            ("device", d.device.as_str()),
+            ("source", d.source.label()),
+            ("estimated", if estimated { "true" } else { "false" }),
+        ];
+        text.real(&labels, carbon.node.get(at).grams().0);
+    }
+    text.family(
+        "eco_idle_carbon_grams_total",
+        Type::Counter,
+        "The part of what the machine would have used anyway.",
+    );
+    devices(core, text, &carbon.idle, &[]);
+    text.family(
+        "eco_departed_carbon_grams_total",
+        Type::Counter,
+        "Carbon of processes that were shown by name and are no more.",
+    );
+    devices(core, text, &carbon.departed, &[]);
+    text.family(
+        "eco_unattributed_carbon_grams_total",
+        Type::Counter,
+        "Carbon of energy that belongs to nobody, by reason.",
+    );
+    for (reason, row) in Reason::ALL.iter().zip(&carbon.unattributed) {
+        devices(core, text, row, &[("reason", reason.label())]);
+    }
+    text.family(
+        "eco_carbon_conservation_error_grams",
+        Type::Gauge,
+        "What the books miss of what a meter's energy emitted. Always 0.",
+    );
+    each_device(core, text, &[], |text, at, labels| {
+        let error = carbon.conservation_error(at, &core.books.board);
+        let grams = Emissions(error.unsigned_abs()).grams().0;
+        text.real(labels, if error < 0 { -grams } else { grams });
+    });
+}
+
+fn write_units(core: &Core, text: &mut Exposition<'_>) {
+    let books = &core.books;
+    text.family(
+        "eco_unit_carbon_grams_total",
+        Type::Counter,
+        "Carbon of a unit. Kinds process, kernel and other make up the node; the rest are views.",
+    );
+    let other = [("kind", "other"), ("name", "other")];
+    let kernel = [("kind", "kernel"), ("name", "kernel")];
+    domains(core, text, [&books.carbon.other, NONE], &other);
+    domains(core, text, [&books.carbon.kernel, NONE], &kernel);
+    for series in books.board.iter() {
+        let labels = [("kind", "process"), ("name", series.label.as_str())];
+        domains(core, text, [&series.carbon, NONE], &labels);
+    }
+    for view in units(core) {
+        labelled(view, |labels| {
+            domains(core, text, shown(core, view), labels);
+        });
+    }
+}
+
+fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
+    text.family(
+        "eco_job_carbon_grams_total",
+        Type::Counter,
+        "Carbon of a job.",
+    );
+    let views = core.books.views.iter();
+    for job in views.filter(|view| view.kind == Kind::Job) {
+        domains(core, text, shown(core, job), &job_labels(job));
+    }
+}
+
+fn write_pods(core: &Core, text: &mut Exposition<'_>) {
+    text.family(
+        "eco_pod_carbon_grams_total",
+        Type::Counter,
+        "Carbon of a pod, by container; under no container what was used outside of any.",
+    );
+    for (view, labels) in core.books.views.iter().filter_map(pod_labels) {
+        domains(core, text, shown(core, view), &labels);
+    }
+}
+
+/// A row in which everything is zero.
+const NONE: &CarbonRow = &CarbonRow::EMPTY;
+
+/// What a view shows: nothing until its zero was seen, then its account on top of what it had
+/// before this agent.
+fn shown<'a>(core: &'a Core, view: &'a ViewSeries) -> [&'a CarbonRow; 2] {
+    let hidden = matches!(view.phase, Phase::Announced(_));
+    match core.books.accounts.get(view.account) {
+        Some(account) if !hidden => [&account.carbon, &view.base_carbon],
+        _ => [NONE, NONE],
+    }
+}
+
+/// One sample a meter.
+fn devices(core: &Core, text: &mut Exposition<'_>, row: &CarbonRow, more: &[(&str, &str)]) {
+    each_device(core, text, more, |text, at, labels| {
+        text.real(labels, row.get(at).grams().0);
+    });
+}
+
+/// One sample a domain, over its devices: the sum of two rows.
+fn domains(core: &Core, text: &mut Exposition<'_>, rows: [&CarbonRow; 2], labels: &[(&str, &str)]) {
+    let mut all = [("", ""); 5];
+    let used = labels.len().min(all.len() - 1);
+    all[..used].copy_from_slice(&labels[..used]);
+    let mut done = [false; Domain::ALL.len()];
+    for domain in &core.domains {
+        if std::mem::replace(&mut done[domain.slot()], true) {
+            continue;
+        }
+        all[used] = ("domain", domain.label());
+        let emissions: Emissions = rows.iter().map(|row| of_domain(core, row, *domain)).sum();
+        text.real(&all[..=used], emissions.grams().0);
+    }
+}
+
+fn of_domain(core: &Core, row: &CarbonRow, domain: Domain) -> Emissions {
+    let cells = row.iter().zip(&core.domains);
+    cells
+        .filter(|(_, d)| **d == domain)
+        .map(|(cell, _)| cell)
+        .sum()
+}
