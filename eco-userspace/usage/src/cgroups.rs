@@ -45,7 +45,7 @@ impl Mounts {
 
     /// A path as `/proc/PID/cgroup` tells it, from the root of the hierarchy; `None` where only
     /// its id can tell which it is.
-    fn from_root(&self, path: &str) -> Option<String> {
+    fn absolute(&self, path: &str) -> Option<String> {
         let below = path.strip_prefix(self.root.as_str())?;
         let is_whole = below.is_empty() || below.starts_with('/');
         let leads_out = below.split('/').any(|part| part == "..");
@@ -145,7 +145,7 @@ impl CgroupPaths {
     #[must_use]
     pub fn of_process(procfs: &Path, pid: u32, mounts: &Mounts) -> Option<Self> {
         let mut paths = Self::read(&procfs.join(pid.to_string()).join("cgroup"))?;
-        paths.unified = mounts.from_root(&paths.unified)?;
+        paths.unified = mounts.absolute(&paths.unified)?;
         Some(paths)
     }
 
@@ -300,19 +300,19 @@ mod tests {
             mounts.unified.as_deref(),
             Some(Path::new("/host/sys/fs/cgroup"))
         );
-        let from_root = |path| mounts.from_root(path);
-        assert_eq!(from_root("/../..").as_deref(), Some("/"));
+        let absolute = |path| mounts.absolute(path);
+        assert_eq!(absolute("/../..").as_deref(), Some("/"));
         assert_eq!(
-            from_root("/../../system.slice/a").as_deref(),
+            absolute("/../../system.slice/a").as_deref(),
             Some("/system.slice/a")
         );
         for only_by_id in ["/", "/own", "/../sibling", "/../../../above", "/../..x", ""] {
-            assert_eq!(from_root(only_by_id), None, "{only_by_id}");
+            assert_eq!(absolute(only_by_id), None, "{only_by_id}");
         }
         let host = Mounts::parse("31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n");
-        assert_eq!(host.from_root("/a").as_deref(), Some("/a"));
-        assert_eq!(host.from_root("/").as_deref(), Some("/"));
-        assert_eq!(host.from_root("/../a"), None);
+        assert_eq!(host.absolute("/a").as_deref(), Some("/a"));
+        assert_eq!(host.absolute("/").as_deref(), Some("/"));
+        assert_eq!(host.absolute("/../a"), None);
     }
 
     #[test]
