@@ -65,6 +65,13 @@ fn eco_deaths(context: BtfTracePointContext) -> i32 {
     } else {
         stats.ring_full += 1;
         spill(task, stats);
+        #[cfg(feature = "log")]
+        aya_log_ebpf::warn!(
+            &context,
+            "the ring of deaths is full: {} kept under their cgroup, {} lost",
+            stats.ring_full,
+            stats.lost
+        );
     }
 
     if timed {

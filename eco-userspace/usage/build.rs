@@ -127,6 +127,7 @@ fn build(root: &Path, linker: &Path) -> Result<PathBuf, String> {
             TARGET,
         ])
         .args(["-Z", "build-std=core"])
+        .args(features())
         .output()
         .map_err(|e| format!("cargo does not start: {e}"))?;
     if !output.status.success() {
@@ -141,6 +142,15 @@ fn build(root: &Path, linker: &Path) -> Result<PathBuf, String> {
         ));
     }
     Ok(target.join(TARGET).join("release").join("eco-ebpf"))
+}
+
+/// The kernel programs speak only in a build that was asked to pass it on.
+fn features() -> &'static [&'static str] {
+    if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() {
+        &["--features", "log"]
+    } else {
+        &[]
+    }
 }
 
 fn variable(name: &str) -> String {

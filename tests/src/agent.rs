@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     cgroup::Cgroup,
     http::{self, Response},
+    lab::Lab,
     launch,
     metrics::Metrics,
     programs, wait,
@@ -65,6 +66,15 @@ impl Setup {
         Self {
             sysfs: Some(sysfs.to_owned()),
             ..Self::default()
+        }
+    }
+
+    /// The default, on a machine of the power lab.
+    #[must_use]
+    pub fn in_lab(lab: &Lab) -> Self {
+        Self {
+            variables: lab.variables(),
+            ..Self::metered_by(lab.sysfs())
         }
     }
 }

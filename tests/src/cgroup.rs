@@ -118,6 +118,12 @@ pub fn machine_cpu_file() -> Option<PathBuf> {
     mount("cgroup", "cpuacct").map(|mount| mount.join("cpuacct.usage"))
 }
 
+/// The same for each CPU, all in one line.
+#[must_use]
+pub fn cpu_busy_file() -> Option<PathBuf> {
+    mount("cgroup", "cpuacct").map(|mount| mount.join("cpuacct.usage_percpu"))
+}
+
 /// Where a file system is mounted whole; `option` is one of its own options, or empty.
 fn mount(kind: &str, option: &str) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;

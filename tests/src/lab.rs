@@ -6,15 +6,19 @@
 //! them: a workload's cgroup, and the machine's cpuacct for everyone else. [`Truth`] is what
 //! went through each meter, and whose it was, whatever the meters showed.
 
+mod bmc;
+mod effects;
 mod gauge;
+mod gpus;
 mod machine;
 pub mod mounts;
+mod processor;
 pub mod scenario;
 pub mod truth;
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,13 +29,16 @@ use std::{
 use anyhow::{Context, Result};
 
 use self::{
+    bmc::Bmc,
     gauge::Gauge,
+    gpus::Gpus,
     machine::{Change, Machine, Progress},
-    scenario::Scenario,
+    processor::Processor,
+    scenario::{BMC, Scenario},
     truth::{Truth, WorkloadTruth},
 };
 use crate::{
-    cgroup::{Cgroup, machine_cpu_file},
+    cgroup::{Cgroup, cpu_busy_file, machine_cpu_file},
     power::{read_number, run_first},
     programs,
 };
@@ -51,6 +58,7 @@ pub struct Lab {
     shared: Arc<Mutex<Driver>>,
     thread: Option<JoinHandle<()>>,
     commands: Vec<Child>,
+    gpus: Option<Gpus>,
     // After the commands: a cgroup goes when nobody is in it.
     cgroups: Vec<Cgroup>,
 }
@@ -69,6 +77,12 @@ impl Prepared {
         let mut gauges = Gauge::zones(sysfs, &scenario.zone);
         let chips = scenario.chip.iter().enumerate();
         gauges.extend(chips.map(|(number, chip)| Gauge::chip(sysfs, number, chip)));
+        let period_ns = |bmc: &scenario::Bmc| (bmc.period_s * 1e9) as u64;
+        let bmc = scenario.bmc.as_ref();
+        gauges.extend(bmc.map(|bmc| Gauge::remote(BMC, period_ns(bmc))));
+        let cpus = thread::available_parallelism()?.get();
+        let (smt, frequency) = (scenario.smt.as_ref(), scenario.frequency.as_ref());
+        let processor = Processor::new(sysfs, cpus, smt, frequency)?;
         let named: Vec<_> = gauges.iter().map(|g| (g.name.clone(), g.shows)).collect();
         let machine = Machine::new(&scenario, &named);
         for (gauge, meter) in gauges.iter_mut().zip(&machine.meters) {
@@ -79,11 +93,14 @@ impl Prepared {
             cgroups.push(Cgroup::new(&format!("lab-{}", workload.name))?);
         }
         let ledgers = Ledgers::open(&cgroups)?;
+        let bmc = scenario.bmc.as_ref().map(|_| Bmc::start(folder.path()));
         Ok(Self {
             folder,
             scenario,
             cgroups,
             driver: Driver {
+                bmc: bmc.transpose()?,
+                processor,
                 gauges,
                 machine,
                 ledgers,
@@ -110,7 +127,11 @@ impl Prepared {
             let shared = Arc::clone(&shared);
             move || drive(&shared, grain)
         })?;
+        let gpus = (!self.scenario.gpu.is_empty())
+            .then(|| Gpus::start(&self.scenario.gpu, &self.scenario.gpu_fault))
+            .transpose()?;
         let mut lab = Lab {
+            gpus,
             folder: self.folder,
             scenario: self.scenario,
             shared,
@@ -149,6 +170,15 @@ impl Lab {
         self.folder.path()
     }
 
+    /// What an agent needs in its environment to find what is not in the tree.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let driver = self.driver();
+        let bmc = driver.bmc.iter().flat_map(Bmc::variables);
+        bmc.chain(self.gpus.iter().flat_map(Gpus::variables))
+            .collect()
+    }
+
     /// The cgroup of a workload.
     ///
     /// # Errors
@@ -174,6 +204,7 @@ impl Lab {
         let names = self.scenario.workload.iter().map(|w| w.name.as_str());
         let mut truth = Truth {
             seconds: machine.seconds(),
+            gpus: self.gpus.as_ref().map(Gpus::truth).unwrap_or_default(),
             ..Truth::default()
         };
         for meter in &machine.meters {
@@ -222,6 +253,8 @@ impl Drop for Lab {
 
 /// Moves the meters.
 struct Driver {
+    bmc: Option<Bmc>,
+    processor: Processor,
     gauges: Vec<Gauge>,
     machine: Machine,
     ledgers: Ledgers,
@@ -231,9 +264,15 @@ struct Driver {
 impl Driver {
     fn step(&mut self) -> io::Result<()> {
         let now = self.ledgers.read()?;
+        self.processor.show(self.machine.mhz())?;
         for change in self.machine.step(&now) {
             match change {
-                Change::Show(at, value) => self.gauges[at].show(value)?,
+                Change::Show(at, value) => {
+                    self.gauges[at].show(value)?;
+                    if let Some(bmc) = self.bmc.as_ref().filter(|_| self.gauges[at].name == BMC) {
+                        bmc.show(value);
+                    }
+                }
                 Change::Vanish(at) => {
                     for below in self.with_all_below(at).into_iter().rev() {
                         self.gauges[below].vanish()?;
@@ -267,6 +306,8 @@ impl Driver {
 struct Ledgers {
     machine: File,
     machine_before_ns: u64,
+    busy: File,
+    busy_before_ns: Vec<u64>,
     workloads: Vec<PathBuf>,
     rest_ns: u64,
     begun: Instant,
@@ -278,6 +319,8 @@ impl Ledgers {
         Ok(Self {
             machine: File::open(machine)?,
             machine_before_ns: 0,
+            busy: File::open(cpu_busy_file().context("v1's cpuacct is not mounted")?)?,
+            busy_before_ns: Vec::new(),
             workloads: cgroups
                 .iter()
                 .map(|c| c.folder().join("cpu.stat"))
@@ -289,6 +332,7 @@ impl Ledgers {
 
     fn begin(&mut self) -> io::Result<()> {
         self.machine_before_ns = read_number(&self.machine)?;
+        self.busy_before_ns = read_numbers(&self.busy)?;
         self.begun = Instant::now();
         Ok(())
     }
@@ -303,11 +347,24 @@ impl Ledgers {
         let rest = machine.saturating_sub(cpu_ns.iter().sum());
         self.rest_ns = self.rest_ns.max(rest);
         cpu_ns.push(self.rest_ns);
+        let busy = read_numbers(&self.busy)?;
+        let since = busy.iter().zip(&self.busy_before_ns);
         Ok(Progress {
             at_ns: u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
             cpu_ns,
+            busy_ns: since
+                .map(|(now, before)| now.saturating_sub(*before))
+                .collect(),
         })
     }
+}
+
+fn read_numbers(mut file: &File) -> io::Result<Vec<u64>> {
+    let mut text = String::new();
+    file.seek(io::SeekFrom::Start(0))?;
+    file.read_to_string(&mut text)?;
+    let numbers = text.split_whitespace().map(str::parse);
+    numbers.collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
 /// `cpu.stat` is in µs.

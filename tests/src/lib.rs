@@ -7,10 +7,12 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod clock;
 pub mod http;
 pub mod increase;
 pub mod lab;
 pub mod launch;
+pub mod length;
 pub mod metrics;
 pub mod needs;
 pub mod power;

@@ -13,7 +13,7 @@ use crate::cgroup::machine_cpu_ns;
 /// CPUs that may be busy on a quiet machine: its own agents and daemons.
 const QUIET_CPUS: f64 = 0.15;
 
-/// For so long quiet is waited for.
+/// For so much longer than it has to last, quiet is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until so many seconds were quiet, in a row or not. `false`: others keep the machine
@@ -23,9 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When the machine's CPU time cannot be read.
 pub fn has_been_quiet(seconds: u32) -> Result<bool> {
     let since = Instant::now();
+    let patience = PATIENCE + Duration::from_secs(seconds.into());
     let mut quiet = 0;
     while quiet < seconds {
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > patience {
             return Ok(false);
         }
         let (before, begun) = (machine_cpu_ns()?, Instant::now());

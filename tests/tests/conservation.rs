@@ -15,13 +15,16 @@ use anyhow::Result;
 use eco_tests::{
     agent::{Agent, Setup},
     increase::{Falls, Increase, PAYERS, books, carbon_books},
+    length,
     metrics::Metrics,
     needs,
     power::PowerTree,
     workload::Workload,
 };
 
-const SECONDS: u64 = 30;
+fn seconds() -> u64 {
+    length::of(30, 60)
+}
 
 /// So few are shown by name that they are always taking turns.
 const TOP: &str = "6";
@@ -48,10 +51,10 @@ fn experiment() -> Result<Vec<Metrics>> {
     let agent = Agent::start(setup)?;
     let mut churns = Vec::new();
     for _ in 0..3 {
-        churns.push(Workload::new(&format!("churn {SECONDS}"))?.start()?);
+        churns.push(Workload::new(&format!("churn {}", seconds()))?.start()?);
     }
     let mut scrapes = Vec::new();
-    for second in 0..SECONDS {
+    for second in 0..seconds() {
         if let Some((_, g_per_kwh)) = GRID[1..].iter().find(|(from, _)| *from == second) {
             agent.push_intensity("restless", *g_per_kwh)?;
         }

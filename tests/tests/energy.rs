@@ -15,6 +15,7 @@ use anyhow::Result;
 use eco_tests::{
     agent::{Agent, Job, Setup},
     cgroup::Cgroup,
+    length,
     metrics::Metrics,
     needs,
     power::{PowerTree, WATTS_PER_CPU},
@@ -23,7 +24,15 @@ use eco_tests::{
 };
 
 /// Long enough to learn what idle costs.
-const QUIET_SECONDS: u32 = 15;
+fn quiet_seconds() -> u32 {
+    length::of(15, 60)
+}
+
+/// How long the hog burns in each of its two phases, and how many children of 1.5 ms the storm
+/// beside it has: a little less than that long.
+fn phase() -> (u32, u32) {
+    length::of((8, 4_500), (60, 34_000))
+}
 
 /// The hog's name, as processes are shown.
 const HOG: &str = "workload";
@@ -67,12 +76,13 @@ fn findings() -> Option<Findings> {
 fn experiment() -> Result<Option<Findings>> {
     let tree = PowerTree::new()?;
     let agent = Agent::start(Setup::metered_by(tree.sysfs()))?;
-    if !has_been_quiet(QUIET_SECONDS)? {
+    if !has_been_quiet(quiet_seconds())? {
         return Ok(None);
     }
 
+    let (seconds, children) = phase();
     let hog_home = Cgroup::new("hog")?;
-    let hog = Workload::new("phases 8 2")?
+    let hog = Workload::new(&format!("phases {seconds} 2"))?
         .within(&hog_home)?
         .on_cpu(0)
         .start()?;
@@ -84,7 +94,7 @@ fn experiment() -> Result<Option<Findings>> {
     let before = lab.reading()?;
     let (alone, _) = lab.phase(&hog, &hog_home, None)?;
     let process = lab.process_joules(&hog)?;
-    let (beside, storm) = lab.phase(&hog, &hog_home, Some("storm 4500 1500"))?;
+    let (beside, storm) = lab.phase(&hog, &hog_home, Some(&format!("storm {children} 1500")))?;
     let process = lab.process_joules(&hog)? - process;
     let after = lab.reading()?;
     Ok(Some(Findings {

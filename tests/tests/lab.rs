@@ -29,6 +29,7 @@ use eco_tests::{
         scenario::Scenario,
         truth::{MeterTruth, Truth},
     },
+    length,
     metrics::Metrics,
     needs, programs,
     quiet::has_been_quiet,
@@ -36,10 +37,19 @@ use eco_tests::{
 };
 
 /// Long enough to learn what idle costs.
-const QUIET_SECONDS: u32 = 10;
+fn quiet_seconds() -> u32 {
+    length::of(10, 30)
+}
 
-/// As long as the rough scenario's last event, and some wraps more.
-const ROUGH_SECONDS: u64 = 22;
+/// CPU seconds of the work that goes on, and how many bursts of 300 children there are beside it.
+fn work() -> (u32, u32) {
+    length::of((16, 6), (60, 22))
+}
+
+/// Longer than until the rough scenario's last event, by some wraps.
+fn rough_seconds() -> u32 {
+    length::of(22, 60)
+}
 
 /// The bar.
 const ONE_PERCENT: f64 = 0.01;
@@ -78,17 +88,17 @@ fn two_sockets() -> Result<Option<Bills>> {
     let _alone = MACHINE.lock();
     let lab = Lab::start(scenario("two-sockets")?)?;
     let agent = Agent::start(Setup::metered_by(lab.sysfs()))?;
-    if !has_been_quiet(QUIET_SECONDS)? {
+    if !has_been_quiet(quiet_seconds())? {
         return Ok(None);
     }
     let mut jobs = BTreeMap::new();
     for name in ["even", "bursts"] {
         jobs.insert(name, agent.open_job(name, lab.cgroup(name)?)?);
     }
-    let even = Workload::new("burn 16")?
+    let even = Workload::new(&format!("burn {}", work().0))?
         .within(lab.cgroup("even")?)?
         .start()?;
-    for _ in 0..6 {
+    for _ in 0..work().1 {
         let bursts = Workload::new("storm 300 2000")?.within(lab.cgroup("bursts")?)?;
         bursts.run()?;
         thread::sleep(Duration::from_millis(700));
@@ -177,10 +187,10 @@ fn rough() -> Result<Vec<Look>> {
     let mut looks = vec![Look::new(&lab, &agent)?];
     let mut work = Vec::new();
     for name in ["a", "b"] {
-        let burn = Workload::new(&format!("burn {}", 2 * ROUGH_SECONDS))?;
+        let burn = Workload::new(&format!("burn {}", 2 * rough_seconds()))?;
         work.push(burn.within(lab.cgroup(name)?)?.start()?);
     }
-    while lab.truth()?.seconds < ROUGH_SECONDS as f64 {
+    while lab.truth()?.seconds < f64::from(rough_seconds()) {
         thread::sleep(Duration::from_millis(300));
         looks.push(Look::new(&lab, &agent)?);
     }

@@ -16,6 +16,7 @@ use anyhow::Result;
 use eco_tests::{
     agent::{Agent, Setup},
     increase::{Falls, books, carbon_books},
+    length,
     metrics::Metrics,
     needs,
     power::{IDLE_WATTS, PowerTree, WATTS_PER_CPU},
@@ -23,7 +24,9 @@ use eco_tests::{
     workload::Workload,
 };
 
-const KILLS: u32 = 10;
+fn kills() -> u32 {
+    length::of(10, 20)
+}
 
 /// Long enough to learn what idle costs.
 const QUIET_SECONDS: u32 = 8;
@@ -99,7 +102,7 @@ fn experiment() -> Result<Findings> {
     let first = agent.scrape()?;
     let (truth_before, idle_before) = (truth()?, idle_truth());
     let mut idle_while_down = 0.0;
-    for kill in 0..KILLS {
+    for kill in 0..kills() {
         for _ in 0..3 {
             falls.observe_where(&agent.scrape()?, outlives_the_agent);
             agent.after_ticks(1)?;
@@ -184,7 +187,7 @@ fn what_was_drawn_while_no_agent_ran_is_nobodys_and_says_so() {
     needs!(Programs, Root, ExactCpu);
     let findings = findings();
     // The last tick before a kill is not known either.
-    let most = findings.down_most + ticks(f64::from(KILLS));
+    let most = findings.down_most + ticks(f64::from(kills()));
     assert!(
         (findings.down_least * 0.99..=most).contains(&findings.downtime),
         "{:.2} J, not from {:.2} to {most:.2}",

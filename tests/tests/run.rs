@@ -10,7 +10,7 @@ use std::thread;
 
 use eco_tests::{
     agent::{Agent, Setup},
-    needs,
+    length, needs,
     run::{self, By, Outcome},
     user::NOBODY,
 };
@@ -27,6 +27,12 @@ fn node_agent() -> Agent {
 
 fn by(agent: &Agent) -> By {
     By::Agent(agent.socket())
+}
+
+/// The node's agent again and again, and a private one at last.
+fn often(agent: &Agent) -> impl Iterator<Item = By> {
+    let times = length::of(3, 19);
+    std::iter::repeat_n(by(agent), times).chain([By::Private])
 }
 
 /// How far what was measured is from what the kernel says: `0.01` is one part in a hundred.
@@ -61,7 +67,7 @@ fn a_busy_loop_is_measured_within_half_a_percent() {
     needs!(Programs, Root, Bpf);
     let agent = node_agent();
     for by in [by(&agent), By::Private] {
-        let outcome = run::workload(&by, "burn 4").unwrap();
+        let outcome = run::workload(&by, length::of("burn 4", "burn 20")).unwrap();
         assert_exact(&outcome);
         assert_within(&outcome, -0.005, 0.005);
         assert!(outcome.json["energy_joules"]["total"].as_f64().unwrap() > 0.0);
@@ -72,8 +78,8 @@ fn a_busy_loop_is_measured_within_half_a_percent() {
 fn of_children_that_live_two_milliseconds_less_than_one_in_a_thousand_is_lost() {
     needs!(Programs, Root, Bpf);
     let agent = node_agent();
-    for by in [by(&agent), by(&agent), by(&agent), By::Private] {
-        let outcome = run::workload(&by, "storm 1500 2000").unwrap();
+    for by in often(&agent) {
+        let outcome = run::workload(&by, length::of("storm 1500 2000", "storm 6000 2000")).unwrap();
         assert_exact(&outcome);
         assert_within(&outcome, -0.001, 0.005);
     }
@@ -83,8 +89,8 @@ fn of_children_that_live_two_milliseconds_less_than_one_in_a_thousand_is_lost() 
 fn of_children_that_live_a_fifth_of_a_millisecond_less_than_one_in_a_thousand_is_lost() {
     needs!(Programs, Root, Bpf);
     let agent = node_agent();
-    for by in [by(&agent), by(&agent), by(&agent), By::Private] {
-        let outcome = run::workload(&by, "storm 5000 200").unwrap();
+    for by in often(&agent) {
+        let outcome = run::workload(&by, length::of("storm 5000 200", "storm 20000 200")).unwrap();
         assert_exact(&outcome);
         assert_within(&outcome, -0.001, 0.005);
     }
@@ -94,7 +100,7 @@ fn of_children_that_live_a_fifth_of_a_millisecond_less_than_one_in_a_thousand_is
 fn eight_threads_are_measured_within_one_percent() {
     needs!(Programs, Root, Bpf);
     let agent = node_agent();
-    let outcome = run::workload(&by(&agent), "burn 0.5 8").unwrap();
+    let outcome = run::workload(&by(&agent), length::of("burn 0.5 8", "burn 10 8")).unwrap();
     assert!(outcome.reported_seconds().unwrap() >= 4.0);
     assert_exact(&outcome);
     assert_within(&outcome, -0.01, 0.01);
@@ -219,4 +225,19 @@ fn no_run_leaves_a_cgroup_behind() {
         .filter(|pid| !std::path::Path::new("/proc").join(pid).exists())
         .collect();
     assert!(eco_pids.is_empty(), "{eco_pids:?}");
+}
+
+#[test]
+fn a_count_of_processes_that_is_not_all_of_them_says_so() {
+    needs!(Programs, Root, Bpf);
+    let agent = node_agent();
+    for by in [by(&agent), by(&agent), By::Private] {
+        let outcome = run::workload(&by, "storm 3000 200").unwrap();
+        let counted = outcome.json["processes"].as_u64().unwrap();
+        let is_exact = outcome.json["processes_exact"].as_bool().unwrap();
+        println!("counted {counted}, exact: {is_exact}");
+        // The storm itself is one more.
+        assert!(counted <= 3001, "{outcome:?}");
+        assert_eq!(is_exact, counted == 3001, "{outcome:?}");
+    }
 }

@@ -41,11 +41,21 @@ pub enum Kind {
     Systemd,
     /// All processes of a user.
     User,
+    /// A Kubernetes pod.
+    Pod,
+    /// What a pod used in its containers of one name; shown with the pod, and nowhere else.
+    PodContainer,
+    /// A step of a Slurm job.
+    Step,
+    /// A virtual machine.
+    Vm,
+    /// A cgroup that is nothing of the above, by its path.
+    Cgroup,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
+    /// Every kind that can be asked for.
+    pub const ALL: [Self; 11] = [
         Self::Process,
         Self::Kernel,
         Self::Other,
@@ -53,6 +63,10 @@ impl Kind {
         Self::Container,
         Self::Systemd,
         Self::User,
+        Self::Pod,
+        Self::Step,
+        Self::Vm,
+        Self::Cgroup,
     ];
 
     /// The value of the `kind` label.
@@ -66,6 +80,11 @@ impl Kind {
             Self::Container => "container",
             Self::Systemd => "systemd",
             Self::User => "user",
+            Self::Pod => "pod",
+            Self::PodContainer => "pod_container",
+            Self::Step => "step",
+            Self::Vm => "vm",
+            Self::Cgroup => "cgroup",
         }
     }
 
@@ -283,6 +302,36 @@ impl Accounts {
         }
     }
 
+    /// Moves all that was booked on `from` to `into`, as what is to be known of them all along.
+    /// What comes for `from` afterwards can be moved again.
+    pub fn transfer(&mut self, from: AccountId, into: AccountId) {
+        if from == into || self.get(into).is_none() {
+            return;
+        }
+        let Some(giver) = self.get_mut(from) else {
+            return;
+        };
+        let cpu_ns = std::mem::take(&mut giver.cpu_ns);
+        let mut energy = std::mem::take(&mut giver.energy);
+        let meters = if giver.carbon.is_empty() {
+            0
+        } else {
+            energy.len()
+        };
+        let carbon = std::mem::replace(&mut giver.carbon, CarbonRow::zeros(meters));
+        if let Some(taker) = self.get_mut(into) {
+            taker.cpu_ns += cpu_ns;
+            for (sum, uj) in taker.energy.iter_mut().zip(&energy) {
+                *sum += uj;
+            }
+            taker.carbon.add_all(&carbon);
+        }
+        energy.fill(0);
+        if let Some(giver) = self.get_mut(from) {
+            giver.energy = energy;
+        }
+    }
+
     /// The accounts that something was booked on in this tick.
     #[must_use]
     pub fn touched(&self) -> &[AccountId] {
@@ -317,6 +366,13 @@ pub fn by_domain(row: &[u64], domains: &[Domain]) -> crate::api::ByDomain {
 mod tests {
     use super::*;
 
+    fn uj(uj: u64) -> Amount {
+        Amount {
+            uj,
+            ..Amount::default()
+        }
+    }
+
     #[test]
     fn a_closed_account_takes_nothing_and_its_number_is_another_unit() {
         let mut accounts = Accounts::default();
@@ -333,6 +389,28 @@ mod tests {
         assert_eq!(accounts.get(second).unwrap().energy, [0]);
         assert!(accounts.get(first).is_none());
         assert!(accounts.close(first).is_none());
+    }
+
+    #[test]
+    fn what_is_moved_is_neither_lost_nor_doubled() {
+        let mut accounts = Accounts::default();
+        accounts.set_meters(2);
+        let (from, into) = (accounts.open(), accounts.open());
+        accounts.add_energy(into, 0, uj(1), true);
+        for _ in 0..2 {
+            accounts.add_energy(from, 0, uj(7), true);
+            accounts.add_cpu(from, 3);
+            accounts.transfer(from, into);
+            accounts.transfer(from, into);
+        }
+        accounts.transfer(into, into);
+        assert_eq!(accounts.get(into).unwrap().energy, [15, 0]);
+        assert_eq!(accounts.get(into).unwrap().cpu_ns, 6);
+        assert_eq!(accounts.get(from).unwrap().energy, [0, 0]);
+        let closed = accounts.open();
+        accounts.close(closed);
+        accounts.transfer(into, closed);
+        assert_eq!(accounts.get(into).unwrap().energy, [15, 0]);
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //!
 //! Energy is in joules and CPU time in seconds here, as `f64`; inside, both are integers.
 
+mod workloads;
+
 use std::collections::BTreeMap;
 
 use eco_intensity::{GramsPerKwh, Intensity, IntensityError, Kind, Pue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::workloads::{ManagedJob, Owner, Pod, PodContainer, Requests, Step};
 
 /// Joules by domain label (`package`, `dram`, …). A `BTreeMap`, so that output is stable.
 pub type ByDomain = BTreeMap<String, f64>;
@@ -226,9 +230,10 @@ pub struct Node {
 /// Somebody who used energy.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Unit {
-    /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`.
+    /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`, `step`, `vm`,
+    /// `cgroup`.
     pub kind: String,
-    /// Unique within its kind.
+    /// Unique within its kind; of pods, together with the uid.
     pub name: String,
     /// What to show a person: the command for a process, a short id for a container.
     pub label: String,
@@ -244,6 +249,9 @@ pub struct Unit {
     /// The cgroup's path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Pods only: the uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// Processes of a view, or threads of a process.
     pub tasks: u64,
     /// CPU time over the window, 100 per CPU.
@@ -300,6 +308,9 @@ pub struct Job {
     pub cpu_seconds: f64,
     /// Processes that have belonged to it, the dead included.
     pub processes: u64,
+    /// Whether that is all of them, or only the least that there were.
+    #[serde(default)]
+    pub processes_exact: bool,
     /// Processes of it that are alive.
     pub running: u64,
     /// Energy by domain, without idle.

@@ -16,8 +16,9 @@ use crate::{
     series::{ProcessBoard, ViewBoard},
 };
 
-/// How many views one use can belong to: container, service, user, and a job within a job.
-pub const VIEWS: usize = 5;
+/// How many views one use can belong to: container, service, user, a job within a job, a place
+/// (virtual machine or bare cgroup), pod, container of a pod, job of another manager, and step.
+pub const VIEWS: usize = 10;
 
 /// Who pays for a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

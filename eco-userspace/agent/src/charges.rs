@@ -28,9 +28,11 @@ impl Core {
                 now,
             };
             let views = self.homes.views(charge.cgroup, uid, by_descent, &mut world);
-            if charge.processes > 0 {
-                for view in views.iter().flatten() {
+            for view in views.iter().flatten().filter(|_| !charge.own) {
+                if charge.processes > 0 {
                     self.jobs.count(*view, charge.processes);
+                } else {
+                    self.jobs.missed_death(*view);
                 }
             }
             let eligible = matches!(payer, Payer::Process(_));

@@ -2,6 +2,7 @@
 //! How the agent is asked to run: flag beats variable beats file beats default.
 
 mod carbon;
+mod directories;
 mod keys;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 };
 
 use eco_attribution::IdlePolicy;
+use eco_identity::{kubernetes::KubernetesConfig, slurm::SlurmConfig};
 use eco_meter::{model::ModelConfig, redfish::RedfishConfig};
 use eco_usage::Wanted;
 use toml::{Table, Value};
@@ -57,6 +59,10 @@ pub struct Config {
     pub redfish: Option<RedfishConfig>,
     /// The NVIDIA driver's library: a path, or a name that the loader looks up.
     pub nvml_library: String,
+    /// Who knows the pods.
+    pub kubernetes: KubernetesConfig,
+    /// Who knows the Slurm jobs.
+    pub slurm: SlurmConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -225,6 +231,8 @@ impl Settings {
             },
             redfish: self.redfish()?,
             nvml_library: self.get("nvml.library").to_owned(),
+            kubernetes: self.kubernetes()?,
+            slurm: self.slurm()?,
             log,
         })
     }
@@ -262,12 +270,8 @@ impl Settings {
     }
 
     fn redfish(&self) -> Result<Option<RedfishConfig>, ConfigError> {
-        let some = |key: &str| Some(self.get(key).to_owned()).filter(|text| !text.is_empty());
-        let insecure = match self.get("redfish.insecure") {
-            "true" => true,
-            "false" | "" => false,
-            _ => return Err(self.bad("redfish.insecure", "must be true or false")),
-        };
+        let some = |key: &str| self.some(key).map(str::to_owned);
+        let insecure = self.is_true("redfish.insecure")?;
         let Some(url) = some("redfish.url") else {
             return Ok(None);
         };
@@ -295,6 +299,19 @@ impl Settings {
                     .ok_or_else(|| self.bad(key, "must be a number of watts"))
             }
         }
+    }
+
+    fn is_true(&self, key: &str) -> Result<bool, ConfigError> {
+        match self.get(key) {
+            "true" => Ok(true),
+            "false" | "" => Ok(false),
+            _ => Err(self.bad(key, "must be true or false")),
+        }
+    }
+
+    /// The value, unless it is empty.
+    fn some(&self, key: &str) -> Option<&str> {
+        Some(self.get(key)).filter(|text| !text.is_empty())
     }
 
     fn get(&self, key: &str) -> &str {
@@ -345,14 +362,19 @@ impl Config {
     /// What the node is called.
     #[must_use]
     pub fn node_name(&self) -> String {
-        if !self.node.is_empty() {
-            return self.node.clone();
+        if self.node.is_empty() {
+            host_name()
+        } else {
+            self.node.clone()
         }
-        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        match name.trim() {
-            "" => "localhost".to_owned(),
-            name => name.to_owned(),
-        }
+    }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
     }
 }
 

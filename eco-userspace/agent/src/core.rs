@@ -9,7 +9,7 @@ use std::{
 };
 
 use eco_attribution::{IdlePolicy, Interval};
-use eco_identity::Users;
+use eco_identity::{Users, kubernetes::PodDirectory, slurm::JobDirectory};
 use eco_meter::{Domain, Finding, Load};
 use eco_usage::{Frame, Process, ProcessKey, Slot, Usage};
 use jiff::Timestamp;
@@ -25,9 +25,11 @@ use crate::{
     jobs::Jobs,
     latency::Latencies,
     meters::{self, MeterSlot},
+    pods::Pods,
     saved::{SavedJob, Store},
     scrapers::{Moment, Scrapers},
     series::ProcessName,
+    slurm::SlurmJobs,
     window::Recent,
 };
 
@@ -135,7 +137,11 @@ impl Core {
             findings: bank.findings,
             books,
             intensities: Intensities::new(config.carbon.clone()),
-            homes: Homes::new(Users::open(&PathBuf::from("/etc/passwd"))),
+            homes: Homes::new(
+                Users::open(&PathBuf::from("/etc/passwd")),
+                Pods::new(PodDirectory::new(config.kubernetes.clone())),
+                SlurmJobs::new(JobDirectory::new(config.slurm.clone())),
+            ),
             jobs: Jobs::default(),
             gpus,
             scrapers: Scrapers::default(),
@@ -163,6 +169,14 @@ impl Core {
         };
         core.resume();
         core
+    }
+
+    /// What it takes to know who used what, beside what every tick needs.
+    #[must_use]
+    pub fn needs(&self) -> Option<caps::Capability> {
+        let reads_processes = self.config.slurm.reads_environments();
+        let also = reads_processes.then_some(crate::privileges::TO_READ_PROCESSES);
+        self.gpus.needs().or(also)
     }
 
     /// Time since this agent started.

@@ -117,7 +117,7 @@ impl Gpus {
     #[must_use]
     pub fn needs(&self) -> Option<caps::Capability> {
         self.reads_open_files
-            .then_some(privileges::TO_READ_OPEN_FILES)
+            .then_some(privileges::TO_READ_PROCESSES)
     }
 
     fn watch(&mut self, slot: MeterSlot, source: Box<dyn GpuSource>, bank: &mut Bank) {

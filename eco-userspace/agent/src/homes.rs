@@ -12,35 +12,50 @@ use crate::{
     books::{Books, VIEWS},
     carbon::books::CarbonRow,
     jobs::Jobs,
+    pods::Pods,
+    provisional::{Provisional, Renamed},
     scrapers::Moment,
-    series::{Phase, ViewSeries},
+    series::{Phase, Tags, ViewSeries},
+    slurm::SlurmJobs,
 };
 
 /// The views of each cgroup and user.
 pub struct Homes {
+    /// Pods, and the jobs that they are parts of.
+    pub pods: Pods,
+    /// Slurm's jobs.
+    pub slurm: SlurmJobs,
     by_cgroup: FxHashMap<CgroupIndex, Views>,
     by_user: FxHashMap<u32, AccountId>,
     /// How many cgroups an account is the view of.
     cgroups: FxHashMap<AccountId, u32>,
+    provisional: Provisional,
     users: Users,
 }
 
+/// The views of what is used in a cgroup, whoever uses it.
 #[derive(Clone, Copy, Default)]
 struct Views {
-    container: Option<AccountId>,
-    systemd: Option<AccountId>,
-    /// A job that owns the cgroup, and one that owns a cgroup around it.
+    /// Container, service, place, pod, container of the pod, job of another manager, step.
+    by_path: [Option<AccountId>; 7],
+    /// A job of eco's that owns the cgroup, and one that owns a cgroup around it.
     jobs: [Option<AccountId>; 2],
 }
+
+/// Where the pod stands in [`Views::by_path`].
+const POD: usize = 3;
 
 impl Homes {
     /// Nothing known yet.
     #[must_use]
-    pub fn new(users: Users) -> Self {
+    pub fn new(users: Users, pods: Pods, slurm: SlurmJobs) -> Self {
         Self {
+            pods,
+            slurm,
             by_cgroup: FxHashMap::default(),
             by_user: FxHashMap::default(),
             cgroups: FxHashMap::default(),
+            provisional: Provisional::default(),
             users,
         }
     }
@@ -66,7 +81,7 @@ impl Homes {
     ) -> [Option<AccountId>; VIEWS] {
         let home = match self.by_cgroup.get(&cgroup) {
             Some(home) => *home,
-            None => self.move_in(cgroup, world),
+            None => self.move_in(cgroup, uid, world),
         };
         let user = uid.map(|uid| self.user(uid, world));
         let [inner, outer] = home.jobs;
@@ -75,7 +90,10 @@ impl Homes {
             Some(job) if inner != Some(job) && outer != Some(job) => (Some(job), inner.or(outer)),
             _ => (inner, outer),
         };
-        [home.container, home.systemd, user, inner, outer]
+        let [container, systemd, place, pod, of_pod, managed, step] = home.by_path;
+        [
+            container, systemd, user, inner, outer, place, pod, of_pod, managed, step,
+        ]
     }
 
     /// Jobs came or went: what cgroups belong to is worked out anew.
@@ -90,13 +108,34 @@ impl Homes {
         let Some(views) = self.by_cgroup.remove(&cgroup) else {
             return;
         };
-        for account in [views.container, views.systemd].into_iter().flatten() {
-            let left = self.cgroups.entry(account).or_default();
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.cgroups.remove(&account);
+        for account in views.by_path.into_iter().flatten() {
+            if self.let_go(account) {
                 books.views.leave(account, now);
             }
+        }
+    }
+
+    /// Names what could not be named until now. After each tick, when all is paid for.
+    pub fn settle(&mut self, world: &mut World<'_>) {
+        let mut renamed = Renamed::default();
+        self.pods.settle(world, &mut renamed);
+        self.slurm.settle(&self.users, world, &mut renamed);
+        for pod in renamed.evicted.drain(..) {
+            self.evict(pod, world);
+        }
+        self.rename(&renamed);
+        self.provisional
+            .settle(renamed, &mut world.books.accounts, world.now);
+    }
+
+    /// The series of a view is gone.
+    pub fn closed(&mut self, view: &ViewSeries) {
+        match (view.kind, &view.tags) {
+            (Kind::Pod, Tags::Pod { uid, .. }) => self.pods.forget(uid, view.account),
+            (Kind::Job, Tags::Job { manager, id }) if manager == crate::slurm::MANAGER => {
+                self.slurm.forget(id, view.account);
+            }
+            _ => {}
         }
     }
 
@@ -104,7 +143,9 @@ impl Homes {
     #[must_use]
     pub fn is_alive(&self, view: &ViewSeries, jobs: &Jobs) -> bool {
         match view.kind {
-            Kind::Job => jobs.iter().any(|job| job.account == view.account),
+            Kind::Job if view.tags == Tags::None => {
+                jobs.iter().any(|job| job.account == view.account)
+            }
             Kind::User => self
                 .by_user
                 .values()
@@ -113,21 +154,94 @@ impl Homes {
         }
     }
 
-    fn move_in(&mut self, cgroup: CgroupIndex, world: &mut World<'_>) -> Views {
+    fn move_in(&mut self, cgroup: CgroupIndex, uid: Option<u32>, world: &mut World<'_>) -> Views {
         let paths = world.usage.cgroup(cgroup).and_then(|c| c.paths.clone());
         let home = paths.map_or_else(Home::default, |paths| classify(paths.telling()));
-        let mut view = |kind, name: Option<String>| {
-            let account = world.view(kind, &name?, "");
-            *self.cgroups.entry(account).or_default() += 1;
-            Some(account)
+        let container = home.container.map(|container| container.id);
+        let place = match home.machine {
+            Some(machine) => Some((Kind::Vm, machine.name)),
+            None => home.path.map(|path| (Kind::Cgroup, path)),
         };
+        let (pod, of_pod, of_job) = match &home.pod {
+            Some(pod) => {
+                let accounts = self.pods.enter(pod, world);
+                (Some(accounts.pod), Some(accounts.container), accounts.job)
+            }
+            None => (None, None, None),
+        };
+        let (slurm, step) = match &home.slurm {
+            Some(slurm) => {
+                let accounts = self.slurm.enter(slurm, cgroup, uid, world);
+                (Some(accounts.job), accounts.step)
+            }
+            None => (None, None),
+        };
+        let mut view = |kind, name: Option<String>| Some(world.view(kind, &name?, ""));
         let views = Views {
-            container: view(Kind::Container, home.container),
-            systemd: view(Kind::Systemd, home.systemd),
+            by_path: [
+                view(Kind::Container, container),
+                view(Kind::Systemd, home.systemd),
+                place.and_then(|(kind, name)| view(kind, Some(name))),
+                pod,
+                of_pod,
+                // A Slurm job in a pod is the more particular of two.
+                slurm.or(of_job),
+                step,
+            ],
             jobs: owners(cgroup, world.usage, world.jobs),
         };
+        for account in views.by_path.into_iter().flatten() {
+            *self.cgroups.entry(account).or_default() += 1;
+        }
         self.by_cgroup.insert(cgroup, views);
         views
+    }
+
+    /// One cgroup less has that view; whether it was the last.
+    fn let_go(&mut self, account: AccountId) -> bool {
+        let left = self.cgroups.entry(account).or_default();
+        *left = left.saturating_sub(1);
+        let was_last = *left == 0;
+        if was_last {
+            self.cgroups.remove(&account);
+        }
+        was_last
+    }
+
+    /// What is known of a pod now makes other views of it: its cgroups move in anew.
+    fn evict(&mut self, pod: AccountId, world: &mut World<'_>) {
+        let of_pod = |views: &Views| views.by_path[POD] == Some(pod);
+        let cgroups: Vec<CgroupIndex> = self
+            .by_cgroup
+            .iter()
+            .filter(|(_, views)| of_pod(views))
+            .map(|(cgroup, _)| *cgroup)
+            .collect();
+        for cgroup in cgroups {
+            self.forget(cgroup, world.books, world.now);
+        }
+    }
+
+    /// Cgroups whose provisional accounts have names now go by these.
+    fn rename(&mut self, renamed: &Renamed) {
+        if renamed.accounts.is_empty() {
+            return;
+        }
+        for views in self.by_cgroup.values_mut() {
+            for slot in &mut views.by_path {
+                if let Some(into) = slot.and_then(|from| renamed.accounts.get(&from)) {
+                    *slot = *into;
+                }
+            }
+        }
+        for (from, into) in &renamed.accounts {
+            let cgroups = self.cgroups.remove(from).unwrap_or_default();
+            if let Some(into) = into
+                && cgroups > 0
+            {
+                *self.cgroups.entry(*into).or_default() += cgroups;
+            }
+        }
     }
 
     fn user(&mut self, uid: u32, world: &mut World<'_>) -> AccountId {
@@ -159,17 +273,39 @@ impl World<'_> {
             return account;
         }
         let account = self.books.accounts.open();
+        self.announce(kind, name.to_owned(), user, Tags::None, account);
+        account
+    }
+
+    /// The account of a view whose first uses are on `provisional`: that one, unless the view
+    /// has one already.
+    pub fn adopt(
+        &mut self,
+        kind: Kind,
+        name: String,
+        user: &str,
+        tags: Tags,
+        provisional: AccountId,
+    ) -> AccountId {
+        if let Some(account) = self.books.views.find(kind, &name) {
+            return account;
+        }
+        self.announce(kind, name, user, tags, provisional);
+        provisional
+    }
+
+    fn announce(&mut self, kind: Kind, name: String, user: &str, tags: Tags, account: AccountId) {
         self.books.views.announce(ViewSeries {
             kind,
-            name: name.to_owned(),
+            name,
             account,
             phase: Phase::Announced(self.now),
             base_energy: vec![0; self.books.node.len()],
             base_carbon: CarbonRow::EMPTY,
             base_cpu_ns: 0,
             user: user.to_owned(),
+            tags,
         });
-        account
     }
 }
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The HTTP API, on the agent's Unix socket and, if asked for, on TCP.
 
-use std::{net::SocketAddr, time::Instant};
+mod workloads;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -101,7 +106,12 @@ pub fn router(core: Handle) -> Router {
         .route("/v1/stream", get(stream::units))
         .route("/v1/jobs", post(open_job).get(list_jobs))
         .route("/v1/jobs/{id}", delete(close_job).get(show_job))
-        .route("/v1/jobs/{manager}/{id}", get(show_managed_job))
+        .route("/v1/jobs/{manager}/{id}", get(workloads::job))
+        .route(
+            "/v1/jobs/{manager}/{namespace}/{name}",
+            get(workloads::job_of_namespace),
+        )
+        .route("/v1/pods/{namespace}/{name}", get(workloads::pod))
         .route(
             "/v1/intensity",
             get(carbon::http::show)
@@ -258,21 +268,22 @@ impl UnitsQuery {
                 ))
             })?),
         };
-        let window = match self.window.as_deref().filter(|window| !window.is_empty()) {
-            None => None,
-            Some(text) => {
-                let parsed = crate::config::parse_duration(text).filter(|w| !w.is_zero());
-                Some(parsed.ok_or_else(|| {
-                    ApiError::Bad(format!("window {text:?} is no time; write 10s or 1m"))
-                })?)
-            }
-        };
         Ok(UnitsRequest {
             kind,
             top: self.top,
-            window,
+            window: parse_window(self.window.as_deref())?,
         })
     }
+}
+
+/// The span of means; `None` for the last tick.
+fn parse_window(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = crate::config::parse_duration(text).filter(|window| !window.is_zero());
+    let wrong = || ApiError::Bad(format!("window {text:?} is no time; write 10s or 1m"));
+    parsed.ok_or_else(wrong).map(Some)
 }
 
 async fn units(
@@ -323,23 +334,6 @@ async fn show_job(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Result<Json<Job>, ApiError> {
-    let caller = peer.caller();
-    Ok(Json(
-        core.ask(move |core| work::show(core, &id, caller))
-            .await??,
-    ))
-}
-
-async fn show_managed_job(
-    State(core): State<Handle>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path((manager, id)): Path<(String, String)>,
-) -> Result<Json<Job>, ApiError> {
-    if manager != "eco" {
-        return Err(ApiError::NotFound(format!(
-            "this agent knows no jobs of {manager}; it knows its own, under eco"
-        )));
-    }
     let caller = peer.caller();
     Ok(Json(
         core.ask(move |core| work::show(core, &id, caller))
@@ -453,6 +447,9 @@ mod tests {
             ..Job::default()
         };
         check("Job", job);
+        check("Pod", api::Pod::default());
+        check("PodContainer", api::PodContainer::default());
+        check("ManagedJob", api::ManagedJob::default());
         let intensity = || eco_intensity::zones::find("DE").unwrap().intensity();
         let until = Some(jiff::Timestamp::UNIX_EPOCH);
         let carbon = api::Carbon {

@@ -42,6 +42,8 @@ pub struct Job {
     pub account: AccountId,
     /// Processes that have belonged to it.
     pub processes: u64,
+    /// Whether some may have come and gone that `processes` does not count.
+    pub missed_deaths: bool,
     /// What the agent had used when it was opened, in ns and µJ.
     pub agent_before: (u64, u64),
     /// The node's energy without an intensity when it was opened, in µJ.
@@ -217,6 +219,17 @@ impl Jobs {
     pub fn count(&mut self, account: AccountId, processes: u64) {
         if let Some(job) = self.open.iter_mut().find(|job| job.account == account) {
             job.processes += processes;
+        }
+    }
+
+    /// Somebody died, and no record told of it. For a job with a cgroup of its own that shows
+    /// in the kernel's total of it, where a record that was merely late evens out.
+    pub fn missed_death(&mut self, account: AccountId) {
+        let mut open = self.open.iter_mut();
+        if let Some(job) = open.find(|job| job.account == account)
+            && let Membership::Descent { .. } = job.membership
+        {
+            job.missed_deaths = true;
         }
     }
 

@@ -129,7 +129,7 @@ fn run(config: Config) -> Result<()> {
 
     let core = Core::new(config);
     // Before the first thread: each has capabilities of its own, and inherits its maker's.
-    let left = privileges::drop_unused(core.gpus.needs());
+    let left = privileges::drop_unused(core.needs());
     let service = Service::start(core).context("starting the tick")?;
     tracing::info!(socket = %path.display(), capabilities = ?left, "eco-agent is ready");
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `/metrics` shows, read straight from the books.
 
+pub(crate) mod workloads;
+
 use std::time::Duration;
 
 use eco_attribution::Reason;
 use eco_meter::Domain;
 
 use crate::{
-    accounts::{Kind, Row},
+    accounts::Row,
     core::Core,
     exposition::{Dialect, Exposition, Type},
     latency::Distribution,
@@ -33,7 +35,8 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     let mut text = Exposition::new(out, dialect, &node);
     write_node(core, &mut text);
     write_units(core, &mut text);
-    write_jobs(core, &mut text);
+    workloads::write_jobs(core, &mut text);
+    workloads::write_pods(core, &mut text);
     write_conservation(core, &mut text);
     crate::carbon::metrics::write(core, &mut text);
     crate::gpus::write(core, &mut text);
@@ -141,10 +144,11 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
         let labels = [("kind", "process"), ("name", series.label.as_str())];
         write_domains(core, text, &series.energy, None, &labels);
     }
-    for view in books.views.iter() {
-        let labels = [("kind", view.kind.label()), ("name", view.name.as_str())];
+    for view in workloads::units(core) {
         let (energy, base) = shown(core, view);
-        write_domains(core, text, energy, base, &labels);
+        workloads::labelled(view, |labels| {
+            write_domains(core, text, energy, base, labels)
+        });
     }
     text.family(
         "eco_unit_cpu_seconds_total",
@@ -159,44 +163,10 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
             series.cpu_ns,
         );
     }
-    for view in books.views.iter() {
-        let labels = [("kind", view.kind.label()), ("name", view.name.as_str())];
-        text.seconds(&labels, shown_cpu_ns(core, view));
+    for view in workloads::units(core) {
+        let cpu_ns = shown_cpu_ns(core, view);
+        workloads::labelled(view, |labels| text.seconds(labels, cpu_ns));
     }
-}
-
-fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
-    let jobs = || {
-        core.books
-            .views
-            .iter()
-            .filter(|view| view.kind == Kind::Job)
-    };
-    text.family(
-        "eco_job_energy_joules_total",
-        Type::Counter,
-        "Energy of a job.",
-    );
-    for job in jobs() {
-        let (energy, base) = shown(core, job);
-        write_domains(core, text, energy, base, &job_labels(job));
-    }
-    text.family(
-        "eco_job_cpu_seconds_total",
-        Type::Counter,
-        "CPU time of a job.",
-    );
-    for job in jobs() {
-        text.seconds(&job_labels(job), shown_cpu_ns(core, job));
-    }
-}
-
-pub(crate) fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
-    [
-        ("manager", "eco"),
-        ("job", job.name.as_str()),
-        ("user", job.user.as_str()),
-    ]
 }
 
 /// What a view shows: nothing until its zero was seen, then its account on top of what it had
@@ -225,8 +195,8 @@ fn write_domains(
     base: Option<&Row>,
     labels: &[(&str, &str)],
 ) {
-    let mut all = [("", ""); 4];
-    let used = labels.len().min(3);
+    let mut all = [("", ""); 5];
+    let used = labels.len().min(4);
     all[..used].copy_from_slice(&labels[..used]);
     let mut done = [false; Domain::ALL.len()];
     for domain in &core.domains {

@@ -11,9 +11,10 @@ const KEPT: [Capability; 3] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// Reading which GPUs a process of another user has open needs what a debugger needs. It is kept
-/// only where there is an AMD GPU, whose users are not known otherwise.
-pub const TO_READ_OPEN_FILES: Capability = Capability::CAP_SYS_PTRACE;
+/// Reading which GPUs a process of another user has open, and its environment, needs what a
+/// debugger needs. It is kept only where there is an AMD GPU or a Slurm, whose users and jobs
+/// are not known otherwise.
+pub const TO_READ_PROCESSES: Capability = Capability::CAP_SYS_PTRACE;
 
 /// Drops every capability but the few that a tick uses and `also`, for good: from the bounding set too, so
 /// that nothing started by this process could get them back. Returns what is left.

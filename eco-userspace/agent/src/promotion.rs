@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which processes are shown by name, tick by tick.
 
-use crate::{accounts::AccountId, core::Core, scrapers::Moment, series::ProcessName};
+use crate::{accounts::AccountId, core::Core, homes::World, scrapers::Moment, series::ProcessName};
 
 /// A process takes another's place in the top only with this many times its power: so that two
 /// alike do not take turns, each turn starting a series anew.
@@ -11,10 +11,12 @@ impl Core {
     /// Lets series come and go.
     pub(crate) fn move_series(&mut self) {
         let now = self.now();
+        self.name_views(now);
         self.rename();
         self.books.advance(&self.scrapers, now);
         let accounts = &mut self.books.accounts;
         let (homes, jobs, job_idle) = (&self.homes, &self.jobs, &mut self.books.job_idle);
+        let mut closed = Vec::new();
         self.books.views.advance(
             &self.scrapers,
             now,
@@ -22,9 +24,23 @@ impl Core {
             |view| {
                 accounts.close(view.account);
                 job_idle.remove(&view.account);
+                closed.push(view.clone());
             },
         );
+        for view in &closed {
+            self.homes.closed(view);
+        }
         self.promote(now);
+    }
+
+    /// Shows what has a name by now.
+    fn name_views(&mut self, now: Moment) {
+        self.homes.settle(&mut World {
+            usage: &self.usage,
+            jobs: &self.jobs,
+            books: &mut self.books,
+            now,
+        });
     }
 
     /// A process that goes by another name now (exec) is shown anew under it.

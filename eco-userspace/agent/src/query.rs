@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers to what the HTTP API is asked, read from the books between two ticks.
 
+mod workloads;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use eco_intensity::Emissions;
-use eco_usage::{State, bpf::kernel_release};
+use eco_usage::{State, Tier, bpf::kernel_release};
 use jiff::Timestamp;
 
 use crate::{
@@ -15,9 +17,11 @@ use crate::{
     jobs::{Job, Membership},
     meters::MeterSlot,
     own,
-    series::ViewSeries,
+    series::{Tags, ViewSeries},
     window::Booked,
 };
+
+pub use self::workloads::{managed_job, pod};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +129,8 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
             }
         }
     }
-    for view in core.books.views.iter().filter(|view| wanted(view.kind)) {
+    let shown = |view: &&ViewSeries| view.kind != Kind::PodContainer && wanted(view.kind);
+    for view in core.books.views.iter().filter(shown) {
         if may_see(core, view, caller) {
             units.extend(view_unit(core, view, &booked));
         }
@@ -144,6 +149,9 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
         units,
     }
 }
+
+/// No process lives on less: a fork and an exit alone take several times as long.
+const SHORTEST_PROCESS_NS: u64 = 20_000;
 
 /// A job, open or just closed.
 #[must_use]
@@ -182,6 +190,7 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
         },
         cpu_seconds: cpu_ns as f64 / 1e9,
         processes: job.processes,
+        processes_exact: counts_all(core, job),
         running: core.jobs.running(job, &core.usage),
         energy_joules: present_by_domain(core, &energy),
         carbon_grams: carbon_by_domain(core, &carbon),
@@ -199,6 +208,18 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
             .saturating_sub(energy_before) as f64
             / 1e6,
     }
+}
+
+/// Whether every process of a job was seen, if only when it died.
+fn counts_all(core: &Core, job: &Job) -> bool {
+    let all_recorded = match &job.membership {
+        Membership::Cgroup(path) => {
+            let ns = core.usage.unrecorded_ns(path);
+            ns.is_some_and(|ns| ns < SHORTEST_PROCESS_NS)
+        }
+        Membership::Descent { .. } => true,
+    };
+    all_recorded && !job.missed_deaths && core.usage.tier() == Tier::Iter
 }
 
 /// Whose a job is, as a number.
@@ -243,12 +264,17 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
     unit.energy_joules = present_by_domain(core, &energy);
     unit.carbon_grams = carbon_by_domain(core, &carbon);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
+    if let Tags::Pod { pod, uid, .. } = &view.tags {
+        unit.name = view.title().into_owned();
+        unit.label.clone_from(pod);
+        unit.uid = Some(uid.clone());
+    }
     if view.kind == Kind::Container {
         // As every runtime's own tools shorten it.
         unit.label = view.name.chars().take(12).collect();
     }
-    if view.kind == Kind::Job {
-        unit.user = Some(view.user.clone());
+    if matches!(view.kind, Kind::Job | Kind::Step) {
+        unit.user = Some(view.user.clone()).filter(|user| !user.is_empty());
         if let Some(job) = core.jobs.find(&view.name) {
             unit.label.clone_from(&job.name);
             unit.tasks = core.jobs.running(job, &core.usage);
@@ -383,7 +409,11 @@ fn may_see(core: &Core, view: &ViewSeries, caller: Caller) -> bool {
         return true;
     };
     match view.kind {
-        Kind::Job => core.jobs.find(&view.name).is_some_and(|job| job.uid == uid),
+        Kind::Job if view.tags == Tags::None => {
+            core.jobs.find(&view.name).is_some_and(|job| job.uid == uid)
+        }
+        // A name that is a number could be another's whose name is not known.
+        Kind::Job | Kind::Step => view.user == core.homes.user_name(uid),
         Kind::User => view.name == core.homes.user_name(uid),
         _ => false,
     }
@@ -418,6 +448,10 @@ fn identity(core: &Core) -> Vec<String> {
         sources.push(format!("cgroup v1 cpuacct at {}", place.display()));
     }
     sources.push("/etc/passwd".into());
+    let pods = core.homes.pods.directory.status();
+    if !pods.source.is_empty() {
+        sources.push(format!("{} ({} pods)", pods.source, pods.pods));
+    }
     sources
 }
 
@@ -434,6 +468,17 @@ fn advice(core: &Core) -> Vec<String> {
     if core.usage.tier() == eco_usage::Tier::Procfs {
         advice.push(format!("CPU time: {}", core.tier_reason));
     }
+    if core.usage.mounts().are_partial(&core.config.procfs) {
+        advice.push(
+            "cgroups: this agent is in a cgroup namespace and sees its own cgroup only. Mount the \
+             host's /sys, and give it with --sysfs"
+                .into(),
+        );
+    }
+    let homes = &core.homes;
+    let troubles = homes.pods.directory.status().troubles.into_iter();
+    let troubles = troubles.chain(homes.slurm.directory.trouble());
+    advice.extend(troubles.map(|t| format!("{}: {}. {}", t.place, t.what, t.advice)));
     advice.extend(core.store.problem.clone());
     advice.extend(core.intensities.advice(Timestamp::now()));
     for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {

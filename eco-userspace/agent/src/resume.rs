@@ -75,6 +75,7 @@ impl Core {
                 base_cpu_ns: view.cpu_ns,
                 name: view.name,
                 user: view.user,
+                tags: view.tags,
                 account,
                 phase: phase(view.phase),
             });
@@ -106,6 +107,8 @@ impl Core {
                     membership: saved.membership,
                     account,
                     processes: saved.processes,
+                    // Of those who died meanwhile nobody knows.
+                    missed_deaths: true,
                     agent_before: (0, self.books.sum.total(&self.own_base)),
                     uncovered_before: saved.uncovered_before,
                 },
@@ -236,6 +239,7 @@ impl Core {
             kind: view.kind,
             name: view.name.clone(),
             user: view.user.clone(),
+            tags: view.tags.clone(),
             cpu_ns: account.cpu_ns + view.base_cpu_ns,
             energy,
             phase: saved_phase(view.phase),

@@ -18,7 +18,12 @@ use eco_intensity::{Emissions, Intensity};
 use eco_meter::{Descriptor, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts::Kind, carbon::books::CarbonRow, jobs::Membership, series::ProcessName};
+use crate::{
+    accounts::Kind,
+    carbon::books::CarbonRow,
+    jobs::Membership,
+    series::{ProcessName, Tags},
+};
 
 /// What this version writes, and the newest that it reads.
 const SCHEMA: u32 = 1;
@@ -152,6 +157,9 @@ pub struct SavedView {
     pub name: String,
     /// Whose job.
     pub user: String,
+    /// What else names it.
+    #[serde(default)]
+    pub tags: Tags,
     /// CPU time, in ns.
     pub cpu_ns: u64,
     /// Energy, in µJ by meter.
@@ -482,6 +490,7 @@ mod tests {
         let view = SavedView {
             kind: Kind::Container,
             name: "c".into(),
+            tags: Tags::default(),
             user: String::new(),
             cpu_ns: 1,
             energy: vec![7],

@@ -10,6 +10,9 @@
 //!   moves to `departed`;
 //! - a view is first shown at zero too, and holds its first joules back until that was seen.
 
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -30,6 +33,17 @@ pub enum Phase {
     Live,
     /// Shown at its last value since then, not known to be seen.
     Leaving(Moment),
+}
+
+impl Phase {
+    /// Since when it waits to be seen; `None` while it counts.
+    #[must_use]
+    pub fn since(self) -> Option<Moment> {
+        match self {
+            Self::Live => None,
+            Self::Announced(since) | Self::Leaving(since) => Some(since),
+        }
+    }
 }
 
 /// Names a process for people and for Prometheus: what it is called, its id and its start.
@@ -260,26 +274,67 @@ pub struct ViewSeries {
     pub base_cpu_ns: u64,
     /// Whose job it is; empty for other kinds.
     pub user: String,
+    /// What else names it.
+    pub tags: Tags,
+}
+
+/// What names a view beside its name, which is unique but may say little to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tags {
+    /// Nothing.
+    #[default]
+    None,
+    /// A pod, or its containers of one name. Its view is named by uid: pods of one name may
+    /// follow each other within a minute.
+    Pod {
+        /// Its namespace; empty as long as nobody knows.
+        namespace: String,
+        /// Its name, or else its uid.
+        pod: String,
+        /// Its uid.
+        uid: String,
+        /// The container's name; empty for what is used outside of any.
+        container: String,
+    },
+    /// A job of another manager than eco, or a step of one.
+    Job {
+        /// `slurm` or `kubernetes`.
+        manager: String,
+        /// As that manager calls it.
+        id: String,
+    },
+}
+
+impl ViewSeries {
+    /// The name for people, and the value of the label `name`.
+    #[must_use]
+    pub fn title(&self) -> std::borrow::Cow<'_, str> {
+        match &self.tags {
+            Tags::Pod { namespace, pod, .. } if namespace.is_empty() => pod.as_str().into(),
+            Tags::Pod { namespace, pod, .. } => format!("{namespace}/{pod}").into(),
+            _ => self.name.as_str().into(),
+        }
+    }
 }
 
 /// All views.
 #[derive(Debug, Default)]
 pub struct ViewBoard {
-    series: Vec<ViewSeries>,
+    series: BTreeMap<AccountId, ViewSeries>,
+    by_name: FxHashMap<(Kind, String), AccountId>,
 }
 
 impl ViewBoard {
-    /// All, in no order.
+    /// All, in the order of their accounts.
     pub fn iter(&self) -> impl Iterator<Item = &ViewSeries> {
-        self.series.iter()
+        self.series.values()
     }
 
     /// The view of that name. One that was leaving stays, and goes on from where it was.
     pub fn find(&mut self, kind: Kind, name: &str) -> Option<AccountId> {
-        let series = self
-            .series
-            .iter_mut()
-            .find(|s| s.kind == kind && s.name == name)?;
+        let account = self.by_name.get(&(kind, name.to_owned()))?;
+        let series = self.series.get_mut(account)?;
         if matches!(series.phase, Phase::Leaving(_)) {
             series.phase = Phase::Live;
         }
@@ -288,12 +343,14 @@ impl ViewBoard {
 
     /// A new view.
     pub fn announce(&mut self, view: ViewSeries) {
-        self.series.push(view);
+        let name = (view.kind, view.name.clone());
+        self.by_name.insert(name, view.account);
+        self.series.insert(view.account, view);
     }
 
     /// Nothing can be added to it any more.
     pub fn leave(&mut self, account: AccountId, now: Moment) {
-        for series in self.series.iter_mut().filter(|s| s.account == account) {
+        if let Some(series) = self.series.get_mut(&account) {
             // Held-back joules must show before the last value can be seen.
             series.phase = match series.phase {
                 Phase::Announced(since) => Phase::Announced(since),
@@ -305,8 +362,8 @@ impl ViewBoard {
     /// Whatever shows and cannot grow any more leaves: views of an earlier agent whose units
     /// were not seen again.
     pub fn leave_dead(&mut self, now: Moment, alive: impl Fn(&ViewSeries) -> bool) {
-        for series in self.series.iter_mut().filter(|s| s.phase == Phase::Live) {
-            if !alive(series) {
+        for series in self.series.values_mut() {
+            if series.phase == Phase::Live && !alive(series) {
                 series.phase = Phase::Leaving(now);
             }
         }
@@ -315,7 +372,7 @@ impl ViewBoard {
     /// The view that an account feeds.
     #[must_use]
     pub fn of(&self, account: AccountId) -> Option<&ViewSeries> {
-        self.series.iter().find(|series| series.account == account)
+        self.series.get(&account)
     }
 
     /// Moves on who was seen. `alive` says whether an account may still grow; gives out the
@@ -327,7 +384,12 @@ impl ViewBoard {
         alive: impl Fn(&ViewSeries) -> bool,
         mut gone: impl FnMut(&ViewSeries),
     ) {
-        self.series.retain_mut(|series| match series.phase {
+        let by_name = &mut self.by_name;
+        let mut gone = |series: &ViewSeries| {
+            by_name.remove(&(series.kind, series.name.clone()));
+            gone(series);
+        };
+        self.series.retain(|_, series| match series.phase {
             Phase::Announced(since) if scrapers.have_seen(since, now) => {
                 series.phase = if alive(series) {
                     Phase::Live
@@ -354,7 +416,7 @@ impl ViewBoard {
 
     /// Makes room for so many meters in every row.
     pub fn set_meters(&mut self, meters: usize) {
-        for series in &mut self.series {
+        for series in self.series.values_mut() {
             series.base_energy.resize(meters, 0);
         }
     }
@@ -444,6 +506,7 @@ mod tests {
             base_carbon: CarbonRow::EMPTY,
             base_cpu_ns: 0,
             user: String::new(),
+            tags: Tags::None,
         });
         board.leave(account, at(1));
         scrapers.scraped("p", at(2));

@@ -67,6 +67,7 @@ pub fn open(
         membership,
         account,
         processes: 0,
+        missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
         uncovered_before: core.books.sum.total(&core.books.carbon.uncovered),
     };

@@ -6,7 +6,6 @@
 
 mod client;
 mod power;
-mod tls;
 
 use std::{
     fs,
@@ -14,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eco_https::Trust;
+
 use self::{
     client::{Client, Login, Trouble},
     power::{Gauge, Told},
-    tls::Trust,
 };
 use crate::{
     Descriptor, Domain, Finding, Found, Source,
@@ -125,7 +125,7 @@ impl Bmc {
             password: password.trim_end_matches(['\r', '\n']).to_owned(),
         };
         let trust = match &config.fingerprint {
-            Some(text) => Trust::Pinned(tls::parse_fingerprint(text).ok_or(
+            Some(text) => Trust::Pinned(eco_https::parse_fingerprint(text).ok_or(
                 "redfish.fingerprint is no SHA-256: 64 hexadecimal digits, with colons or without",
             )?),
             None if config.insecure => Trust::Anyone,

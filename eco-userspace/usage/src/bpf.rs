@@ -3,7 +3,6 @@
 
 use std::{
     fs::File,
-    io::Read,
     os::fd::{AsRawFd, RawFd},
     path::Path,
     time::Instant,
@@ -23,6 +22,7 @@ use crate::{
     btf::{Btf, BtfError, KERNEL},
     cgroups::Mounts,
     fields::{self, MissingField},
+    records,
     source::{Costs, Scan, SourceError, TaskSource, Tier},
 };
 
@@ -60,6 +60,8 @@ pub enum LoadError {
 pub struct BpfSource {
     /// Keeps the programs and the fold's link alive.
     ebpf: Ebpf,
+    #[cfg(feature = "kernel-log")]
+    words: crate::kernel_log::KernelLog,
     deaths: RingBuf<MapData>,
     spill: PerCpuHashMap<MapData, PodSpillKey, PodSpill>,
     stats: PerCpuArray<MapData, PodFoldStats>,
@@ -110,6 +112,8 @@ impl BpfSource {
                 .map_err(|e| refused("opening the spill map", &e))?,
             stats: PerCpuArray::try_from(map(&mut ebpf, "FOLD_STATS")?)
                 .map_err(|e| refused("opening the fold's counters", &e))?,
+            #[cfg(feature = "kernel-log")]
+            words: crate::kernel_log::KernelLog::open(&mut ebpf),
             ebpf,
             buffer: vec![0; READ_BYTES],
             spill_seen: 0,
@@ -155,38 +159,20 @@ impl TaskSource for BpfSource {
     }
 
     fn scan(&mut self, visit: &mut dyn FnMut(&TaskRecord)) -> Result<Scan, SourceError> {
+        #[cfg(feature = "kernel-log")]
+        self.words.pass_on();
         let begun = Instant::now();
         let mut file = self.open_iterator()?;
-        let mut scan = Scan::default();
-        let mut kept = 0;
-        loop {
-            let space = self.buffer.get_mut(kept..).unwrap_or_default();
-            let read = match file.read(space) {
-                Ok(0) => break,
-                Ok(read) => read,
-                // The kernel yields after a million tasks, or when it is short of memory.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => continue,
-                Err(e) => return Err(SourceError::Iterator(e.to_string())),
-            };
-            let filled = kept + read;
-            let whole = filled - filled % TaskRecord::SIZE;
-            for bytes in self.buffer[..whole].chunks_exact(TaskRecord::SIZE) {
-                visit(&record(bytes));
-                scan.records += 1;
-            }
-            self.buffer.copy_within(whole..filled, 0);
-            kept = filled - whole;
-        }
-        scan.torn_bytes = kept as u64;
+        let scan = records::read(&mut file, &mut self.buffer, visit);
         self.scans += 1;
         self.scan_ns += begun.elapsed().as_nanos() as u64;
-        Ok(scan)
+        scan
     }
 
     fn deaths(&mut self, visit: &mut dyn FnMut(&TaskRecord)) {
         while let Some(item) = self.deaths.next() {
             if item.len() == TaskRecord::SIZE {
-                visit(&record(&item));
+                visit(&records::record(&item));
             }
         }
     }
@@ -292,13 +278,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         );
     }
     text
-}
-
-fn record(bytes: &[u8]) -> TaskRecord {
-    debug_assert_eq!(bytes.len(), TaskRecord::SIZE);
-    // SAFETY: callers pass exactly SIZE bytes; the struct is plain old data without padding
-    // and any bit pattern is a value of it. Unaligned, as a byte buffer promises nothing.
-    unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<TaskRecord>()) }
 }
 
 /// Parsing the kernel's types takes some 55 MB for a moment; this gives the pages back.

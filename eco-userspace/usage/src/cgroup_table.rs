@@ -102,7 +102,7 @@ impl CgroupTable {
             return CgroupIndex(index);
         }
         let paths = pid
-            .and_then(|pid| CgroupPaths::of_process(places.procfs, pid))
+            .and_then(|pid| CgroupPaths::of_process(places.procfs, pid, places.mounts))
             .filter(|paths| places.agree(ids, paths))
             .or_else(|| places.search(ids));
         self.insert(ids, paths, places.tick)
@@ -207,6 +207,12 @@ impl CgroupTable {
         let at = self.add_watch(path.to_owned(), Hierarchy::Unified, true, home, places.tick);
         self.watches[at].base = Some((now, self.charged(&self.watches[at])));
         Some(home)
+    }
+
+    /// CPU time of the watched cgroup that the kernel counted and no record has told of, in ns.
+    pub(crate) fn unrecorded_ns(&self, path: &str) -> Option<u64> {
+        let mut asked_for = self.watches.iter().filter(|w| w.explicit && w.path == path);
+        asked_for.next().map(|watch| watch.credit_ns)
     }
 
     /// From now on it is a watch like any other: it lasts until the records of those have come

@@ -21,6 +21,9 @@ pub struct Mounts {
     pub unified: Option<PathBuf>,
     /// v1's cpuacct controller.
     pub cpuacct: Option<PathBuf>,
+    /// How the root of the v2 hierarchy is called in `/proc/PID/cgroup`: empty, or in a cgroup
+    /// namespace of one's own as many `/..` as one lives deep.
+    root: String,
 }
 
 impl Mounts {
@@ -29,6 +32,27 @@ impl Mounts {
     pub fn detect(procfs: &Path) -> Self {
         let text = fs::read_to_string(procfs.join("self/mountinfo")).unwrap_or_default();
         Self::parse(&text)
+    }
+
+    /// Whether the v2 hierarchy is there and only a part of it can be seen: in a cgroup
+    /// namespace, without the host's mount.
+    #[must_use]
+    pub fn are_partial(&self, procfs: &Path) -> bool {
+        let of_init = CgroupPaths::read(&procfs.join("1/cgroup"));
+        let is_outside = of_init.is_some_and(|paths| paths.unified.starts_with("/.."));
+        is_outside && self.root.is_empty()
+    }
+
+    /// A path as `/proc/PID/cgroup` tells it, from the root of the hierarchy; `None` where only
+    /// its id can tell which it is.
+    fn absolute(&self, path: &str) -> Option<String> {
+        let below = path.strip_prefix(self.root.as_str())?;
+        let is_whole = below.is_empty() || below.starts_with('/');
+        let leads_out = below.split('/').any(|part| part == "..");
+        // Below the own cgroup paths start there, not at the root.
+        let is_own = !self.root.is_empty() && !path.starts_with("/..");
+        let path = if below.is_empty() { "/" } else { below };
+        (is_whole && !leads_out && !is_own).then(|| path.to_owned())
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -42,18 +66,32 @@ impl Mounts {
                 continue;
             };
             let mut left = left.split(' ').skip(3);
-            // A bind mount of a part of the hierarchy would make every path wrong.
-            let (Some("/"), Some(place)) = (left.next(), left.next()) else {
+            let (Some(root), Some(place)) = (left.next(), left.next()) else {
                 continue;
             };
-            let slot = match fs {
-                "cgroup2" => &mut mounts.unified,
-                "cgroup" if options.split(',').any(|o| o == "cpuacct") => &mut mounts.cpuacct,
-                _ => continue,
-            };
-            slot.get_or_insert_with(|| PathBuf::from(unescape(place)));
+            let place = || PathBuf::from(unescape(place));
+            match fs {
+                "cgroup2" if mounts.is_higher(root) => {
+                    mounts.unified = Some(place());
+                    mounts.root = root.trim_end_matches('/').to_owned();
+                }
+                "cgroup" if root == "/" && options.split(',').any(|o| o == "cpuacct") => {
+                    mounts.cpuacct.get_or_insert_with(place);
+                }
+                _ => {}
+            }
         }
         mounts
+    }
+}
+
+impl Mounts {
+    /// Whether a mount of this root shows more than what is known. A bind mount of a part of
+    /// the hierarchy would make every path wrong: its root has a name in it.
+    fn is_higher(&self, root: &str) -> bool {
+        let is_root = root == "/" || root.split('/').skip(1).all(|part| part == "..");
+        let depth = root.trim_end_matches('/').len();
+        is_root && (self.unified.is_none() || depth > self.root.len())
     }
 }
 
@@ -102,11 +140,17 @@ impl CgroupPaths {
         }
     }
 
-    /// The cgroups of a living process, from `/proc/PID/cgroup`.
+    /// The cgroups of a living process, from `/proc/PID/cgroup`; `None` where it is gone, or its
+    /// path does not tell which cgroup that is.
     #[must_use]
-    pub fn of_process(procfs: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(procfs.join(pid.to_string()).join("cgroup")).ok()?;
-        Some(Self::parse(&text))
+    pub fn of_process(procfs: &Path, pid: u32, mounts: &Mounts) -> Option<Self> {
+        let mut paths = Self::read(&procfs.join(pid.to_string()).join("cgroup"))?;
+        paths.unified = mounts.absolute(&paths.unified)?;
+        Some(paths)
+    }
+
+    fn read(file: &Path) -> Option<Self> {
+        Some(Self::parse(&fs::read_to_string(file).ok()?))
     }
 
     fn parse(text: &str) -> Self {
@@ -152,32 +196,26 @@ pub fn find_by_id(mount: &Path, id: u64) -> Option<String> {
 /// The id of the cgroup at `path` below `mount`.
 #[must_use]
 pub fn id_of(mount: &Path, path: &str) -> Option<u64> {
-    Some(
-        fs::metadata(mount.join(path.trim_start_matches('/')))
-            .ok()?
-            .ino(),
-    )
+    Some(fs::metadata(folder_of(mount, path)?).ok()?.ino())
 }
 
 /// CPU time of a cgroup and all below it, the dead included, in ns; `None` when it is gone.
 #[must_use]
 pub fn usage_ns(mounts: &Mounts, hierarchy: Hierarchy, path: &str) -> Option<u64> {
-    let below = path.trim_start_matches('/');
     let mut buffer = [0; 512];
     match hierarchy {
         Hierarchy::Unified => {
-            let text = read(
-                &mounts.unified.as_ref()?.join(below).join("cpu.stat"),
-                &mut buffer,
-            )?;
+            let folder = folder_of(mounts.unified.as_ref()?, path)?;
+            let text = read(&folder.join("cpu.stat"), &mut buffer)?;
             let line = text
                 .lines()
                 .find_map(|line| line.strip_prefix("usage_usec "))?;
             line.trim().parse::<u64>().ok()?.checked_mul(1000)
         }
         Hierarchy::Cpuacct => {
-            let file = mounts.cpuacct.as_ref()?.join(below).join("cpuacct.usage");
-            read(&file, &mut buffer)?.trim().parse().ok()
+            let folder = folder_of(mounts.cpuacct.as_ref()?, path)?;
+            let text = read(&folder.join("cpuacct.usage"), &mut buffer)?;
+            text.trim().parse().ok()
         }
     }
 }
@@ -188,10 +226,17 @@ pub fn is_empty(mounts: &Mounts, path: &str) -> bool {
     let Some(mount) = &mounts.unified else {
         return true;
     };
-    let folder = mount.join(path.trim_start_matches('/'));
     let mut buffer = [0; 256];
-    let events = read(&folder.join("cgroup.events"), &mut buffer);
+    let events =
+        folder_of(mount, path).and_then(|folder| read(&folder.join("cgroup.events"), &mut buffer));
     events.is_none_or(|text| text.lines().any(|line| line == "populated 0"))
+}
+
+/// The folder of the cgroup at `path`. An agent in a cgroup namespace of its own is shown
+/// those beside it as `/../x`: under its mount that is some other file system.
+fn folder_of(mount: &Path, path: &str) -> Option<PathBuf> {
+    let leads_out = path.split('/').any(|part| part == "..");
+    (!leads_out).then(|| mount.join(path.trim_start_matches('/')))
 }
 
 fn read<'a>(path: &Path, buffer: &'a mut [u8]) -> Option<&'a str> {
@@ -246,6 +291,44 @@ mod tests {
     }
 
     #[test]
+    fn in_a_cgroup_namespace_the_hosts_mount_gives_paths_from_the_root() {
+        let pod = "31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+                   32 24 0:26 /../.. /host/sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+                   33 24 0:26 /.. /half ro - cgroup2 cgroup2 rw\n";
+        let mounts = Mounts::parse(pod);
+        assert_eq!(
+            mounts.unified.as_deref(),
+            Some(Path::new("/host/sys/fs/cgroup"))
+        );
+        let absolute = |path| mounts.absolute(path);
+        assert_eq!(absolute("/../..").as_deref(), Some("/"));
+        assert_eq!(
+            absolute("/../../system.slice/a").as_deref(),
+            Some("/system.slice/a")
+        );
+        for only_by_id in ["/", "/own", "/../sibling", "/../../../above", "/../..x", ""] {
+            assert_eq!(absolute(only_by_id), None, "{only_by_id}");
+        }
+        let host = Mounts::parse("31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n");
+        assert_eq!(host.absolute("/a").as_deref(), Some("/a"));
+        assert_eq!(host.absolute("/").as_deref(), Some("/"));
+        assert_eq!(host.absolute("/../a"), None);
+    }
+
+    #[test]
+    fn whoever_sees_a_part_of_the_hierarchy_only_is_told_so() {
+        let procfs = tempfile::tempdir().unwrap();
+        fs::create_dir(procfs.path().join("1")).unwrap();
+        let own = "31 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        let host = "32 24 0:26 /../.. /host/cgroup ro - cgroup2 cgroup2 rw\n";
+        fs::write(procfs.path().join("1/cgroup"), "0::/../..\n").unwrap();
+        assert!(Mounts::parse(own).are_partial(procfs.path()));
+        assert!(!Mounts::parse(&(own.to_owned() + host)).are_partial(procfs.path()));
+        fs::write(procfs.path().join("1/cgroup"), "0::/init.scope\n").unwrap();
+        assert!(!Mounts::parse(own).are_partial(procfs.path()));
+    }
+
+    #[test]
     fn the_telling_path_is_the_one_that_is_no_root() {
         let slurm = CgroupPaths::parse("2:cpuacct:/slurm/job_1\n0::/\n");
         assert_eq!(slurm.telling(), "/slurm/job_1");
@@ -261,13 +344,15 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let mounts = Mounts {
             unified: Some(tree.path().into()),
-            cpuacct: None,
+            ..Mounts::default()
         };
         fs::create_dir(tree.path().join("a")).unwrap();
         let stat = tree.path().join("a/cpu.stat");
         fs::write(&stat, "usage_usec 1500\nuser_usec 1\n").unwrap();
         assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/a"), Some(1_500_000));
         assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/gone"), None);
+        assert_eq!(usage_ns(&mounts, Hierarchy::Unified, "/b/../a"), None);
+        assert_eq!(id_of(&tree.path().join("a"), "/.."), None);
         assert_eq!(usage_ns(&mounts, Hierarchy::Cpuacct, "/a"), None);
         for odd in [
             "",

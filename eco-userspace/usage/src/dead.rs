@@ -35,9 +35,11 @@ impl Usage {
     /// Before the scan: the final runtimes of threads that cannot be in it.
     pub(crate) fn bury_threads(&mut self) {
         let deaths = std::mem::take(&mut self.deaths);
-        for record in deaths.iter().filter(|r| !r.is_leader()) {
+        let fresh = deaths.get(self.threads_buried..).unwrap_or_default();
+        for record in fresh.iter().filter(|r| !r.is_leader()) {
             self.bury_thread(record);
         }
+        self.threads_buried = deaths.len();
         self.deaths = deaths;
         let tick = self.tick;
         self.early_threads
@@ -48,11 +50,18 @@ impl Usage {
     /// who died, and the whole life of those who were never seen alive.
     pub(crate) fn bury(&mut self, frame: &mut Frame) {
         let deaths = std::mem::take(&mut self.deaths);
+        // All first: a child's record comes before its parent's.
+        for record in deaths.iter().filter(|r| r.is_leader() && r.reaped_ns > 0) {
+            let parent = ProcessKey::parent_of(record);
+            self.dead_parents
+                .insert(ProcessKey::of(record), (parent, 0));
+        }
         for record in deaths.iter().filter(|r| r.is_leader()) {
             self.bury_process(record, frame);
         }
         self.deaths = deaths;
         self.deaths.clear();
+        self.threads_buried = 0;
         self.charge_unseen(frame);
         self.charge_spilled(frame);
     }
@@ -115,9 +124,8 @@ impl Usage {
             }
         };
         let due = self.take_credit(parent, cgroup, fresh);
-        if let Some(mother) = self.table.by_key_mut(parent) {
-            mother.account.explained_ns += explained;
-        }
+        self.orphans.drop_children_of(key);
+        self.explain(parent, explained);
         match known {
             Some(slot) => {
                 self.charge_own(slot, due);
@@ -125,9 +133,6 @@ impl Usage {
             }
             None => {
                 self.counters.never_seen += 1;
-                if record.reaped_ns > 0 {
-                    self.dead_parents.insert(key, (parent, 0));
-                }
                 self.unseen.push(Unseen {
                     parent,
                     cgroup,
@@ -137,18 +142,48 @@ impl Usage {
         }
     }
 
+    /// `ns` of what `mother` has reaped is charged already.
+    fn explain(&mut self, mother: ProcessKey, ns: u64) {
+        match self.table.by_key_mut(mother) {
+            Some(process) if process.account.scan == self.tick => {
+                process.account.explained_ns += ns;
+            }
+            // Her own record has told of her children too.
+            Some(process) if process.state == State::Gone => {}
+            None if self.dead_parents.contains_key(&mother) => {}
+            _ => self.orphans.add_children_of(mother, ns, self.tick),
+        }
+    }
+
     /// What of `fresh` was not charged in advance, when a total showed it before its record.
     fn take_credit(&mut self, parent: ProcessKey, cgroup: CgroupIndex, fresh: u64) -> u64 {
         if let Some(due) = self.cgroups.death(cgroup, fresh, self.tick) {
             self.counters.late_records_ns += fresh - due;
             return due;
         }
-        let Some(mother) = self.table.by_key_mut(parent) else {
-            return fresh;
-        };
-        let taken = mother.account.credit_ns.min(fresh);
-        mother.account.credit_ns -= taken;
-        fresh - taken
+        let mut due = fresh;
+        let mut next = Some(parent);
+        for _ in 0..LONGEST_CHAIN {
+            let Some(reaper) = next.filter(|_| due > 0) else {
+                break;
+            };
+            next = self.heir(reaper);
+            if let Some(process) = self.table.by_key_mut(reaper) {
+                let taken = process.account.credit_ns.min(due);
+                process.account.credit_ns -= taken;
+                due -= taken;
+            }
+        }
+        due
+    }
+
+    /// Who has reaped what `key` had reaped: nobody while it lives, else its parent.
+    fn heir(&self, key: ProcessKey) -> Option<ProcessKey> {
+        match self.table.find(key).and_then(|slot| self.table.get(slot)) {
+            Some(process) if process.account.scan == self.tick => None,
+            Some(process) => Some(process.parent),
+            None => self.dead_parents.get(&key).map(|(parent, _)| *parent),
+        }
     }
 
     /// The nearest ancestor that is known gets what its unseen descendants used.

@@ -59,6 +59,10 @@ impl Hidden {
         }
     }
 
+    pub(crate) fn contains(&self, pid: u32) -> bool {
+        self.pids.contains(&pid)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.pids.len()
     }

@@ -30,6 +30,9 @@ const BIRTH_SLACK_NS: u64 = 100_000_000;
 /// How many ticks a vanished process's last record is waited for.
 pub(crate) const PATIENCE_TICKS: u64 = 5;
 
+/// How many last records are kept while the living cannot be read: 7 MB.
+const MOST_WAITING: usize = 65_536;
+
 /// Who used the CPU. One per agent.
 pub struct Usage {
     pub(crate) source: Box<dyn TaskSource>,
@@ -39,7 +42,10 @@ pub struct Usage {
     pub(crate) table: Table,
     pub(crate) cgroups: CgroupTable,
     pub(crate) hidden: Hidden,
+    /// Last records that are not charged yet.
     pub(crate) deaths: Vec<TaskRecord>,
+    /// Of how many of these the threads are.
+    pub(crate) threads_buried: usize,
     pub(crate) unseen: Vec<Unseen>,
     /// Final runtimes of freed threads whose process has not been seen (yet), with the tick.
     pub(crate) early_threads: FxHashMap<ProcessKey, (u64, u64)>,
@@ -68,6 +74,7 @@ impl Usage {
             table: Table::default(),
             cgroups: CgroupTable::default(),
             deaths: Vec::new(),
+            threads_buried: 0,
             unseen: Vec::new(),
             early_threads: FxHashMap::default(),
             spilled: FxHashMap::default(),
@@ -145,6 +152,13 @@ impl Usage {
         self.cgroups.watch(path, &places).is_some()
     }
 
+    /// What the kernel counted in a watched cgroup and no record has told of so far, in ns: time
+    /// of processes whose deaths went unseen. `None`: the cgroup at `path` is not watched.
+    #[must_use]
+    pub fn unrecorded_ns(&self, path: &str) -> Option<u64> {
+        self.cgroups.unrecorded_ns(path)
+    }
+
     /// Ends that.
     pub fn unwatch(&mut self, path: &str) {
         self.cgroups.unwatch(path);
@@ -165,8 +179,8 @@ impl Usage {
     /// Charges all CPU time since the last sample. The first only notes where everyone stands.
     ///
     /// # Errors
-    /// When the living could not be read. The frame then holds the dead only, and the living
-    /// are charged in full by the next sample.
+    /// When the living could not be read. The next sample that can charges for both: who died
+    /// cannot be told from who was not shown.
     pub fn sample(&mut self, frame: &mut Frame) -> Result<(), SourceError> {
         self.tick += 1;
         frame.clear();
@@ -185,19 +199,28 @@ impl Usage {
         self.bury_threads();
         let scanned = self.scan(frame);
         frame.window.after_ns = boottime_ns();
-        self.bury(frame);
-        if scanned.is_ok() {
-            self.last_scan_ns = frame.window.before_ns;
-            self.settle_living(frame);
-            self.settle_parents(frame);
+        if let Err(why) = scanned {
+            if self.deaths.len() > MOST_WAITING {
+                // Their time is not lost with them: cgroups and parents have it too.
+                self.counters.records_missing += self.deaths.len() as u64;
+                self.deaths.clear();
+                self.threads_buried = 0;
+            }
+            frame.busy_ns = self.busy_ns;
+            frame.counters = self.counters;
+            return Err(why);
         }
+        self.bury(frame);
+        self.last_scan_ns = frame.window.before_ns;
+        self.settle_living(frame);
+        self.settle_parents(frame);
         self.charge_processes(frame);
         self.settle_cgroups(frame);
         self.busy_ns += frame.charges.iter().map(|c| c.ns).sum::<u64>();
         frame.busy_ns = self.busy_ns;
         frame.counters = self.counters;
         self.retired.clone_from(&frame.gone);
-        scanned.map(drop)
+        Ok(())
     }
 
     fn scan(&mut self, frame: &mut Frame) -> Result<Scan, SourceError> {
@@ -212,8 +235,9 @@ impl Usage {
             }
         }
         self.counters.hidden_tasks = self.hidden.count() as u64;
+        let torn = matches!(scanned, Err(SourceError::Torn { .. }));
+        self.counters.torn_reads += u64::from(torn);
         let scan = scanned?;
-        self.counters.torn_reads += u64::from(scan.torn_bytes > 0);
         frame.threads = scan.records;
         Ok(scan)
     }
@@ -272,7 +296,8 @@ impl Usage {
         let key = ProcessKey::of(record);
         let cgroup = self.enter(record, Some(record.tgid));
         self.cgroups.joined(cgroup, 1);
-        let ours = self.tick > 1 && key.start_ns + BIRTH_SLACK_NS >= self.last_scan_ns;
+        let has_baseline = self.last_scan_ns > 0;
+        let ours = has_baseline && key.start_ns + BIRTH_SLACK_NS >= self.last_scan_ns;
         let early = self.early_threads.remove(&key);
         let slot = self.table.insert(Process {
             key,
@@ -288,7 +313,7 @@ impl Usage {
             },
             ..Process::default()
         });
-        if !ours && self.tick > 1 {
+        if !ours && has_baseline {
             self.counters.late_arrivals += 1;
         }
         frame.born.push(slot);
@@ -328,3 +353,6 @@ impl TaskSource for Lent {
         Costs::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

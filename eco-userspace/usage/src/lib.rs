@@ -17,11 +17,14 @@ pub mod fields;
 pub mod frame;
 pub mod gpu;
 mod hidden;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 pub mod ledger;
 mod orphans;
 pub mod process;
 pub mod procfs;
 pub mod reaper;
+mod records;
 mod settle;
 pub mod source;
 

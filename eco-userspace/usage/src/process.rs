@@ -129,8 +129,8 @@ pub(crate) struct Account {
     pub(crate) explained_ns: u64,
     /// What was charged for children whose records have not come (yet).
     pub(crate) credit_ns: u64,
-    /// The part of `reaped_ns` that was unexplained in the last tick.
-    pub(crate) remainder_ns: u64,
+    /// `reaped_ns` in the scan before: what was reaped since may have a record on its way.
+    pub(crate) reaped_before_ns: u64,
 }
 
 /// All processes that are known.

@@ -84,7 +84,7 @@ impl ProcfsSource {
     }
 
     fn look_up(&mut self, pid: u32, start_ns: u64) -> Known {
-        let paths = CgroupPaths::of_process(&self.procfs, pid).unwrap_or_default();
+        let paths = CgroupPaths::of_process(&self.procfs, pid, &self.mounts).unwrap_or_default();
         let ids = match self.ids_by_path.get(&paths) {
             Some(&ids) => ids,
             None => {

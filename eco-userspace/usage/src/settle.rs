@@ -5,8 +5,14 @@
 use crate::{
     frame::{Charge, Frame},
     ledger::{PATIENCE_TICKS, Usage},
+    orphans::Unexplained,
     process::{Slot, State},
+    source::Tier,
 };
+
+/// What a process reaped is known to a clock tick only where it is read from procfs, user and
+/// system time each (ns, at 100 ticks a second).
+const COARSE_NS: u64 = 20_000_000;
 
 impl Usage {
     /// Charges what the living used, and notes who is no longer there.
@@ -84,6 +90,7 @@ impl Usage {
     /// What a parent reaped and no record explained: its children whose deaths went unseen.
     pub(crate) fn settle_parents(&mut self, frame: &mut Frame) {
         let tick = self.tick;
+        let is_exact = self.source.tier() == Tier::Iter;
         for (slot, process) in self.table.iter_mut() {
             if process.state != State::Alive || process.account.reaped_ns == 0 {
                 continue;
@@ -93,13 +100,22 @@ impl Usage {
             // was reaped: they must not hide a later loss.
             let open = account.reaped_ns.saturating_sub(account.credit_ns);
             account.explained_ns = account.explained_ns.min(open);
-            if account.explained_ns < open {
-                let unexplained = open - account.explained_ns;
-                account.explained_ns += self.orphans.explain(process.key, unexplained);
+            // One tick of patience. What explains a later child is held against an earlier one,
+            // so a loss may show later than it could, but nothing is charged twice.
+            let ripe = account.reaped_before_ns.saturating_sub(account.credit_ns);
+            let mut due = ripe.saturating_sub(account.explained_ns);
+            if due > 0 {
+                let is_exact = is_exact && !self.hidden.contains(process.key.pid);
+                let unexplained = Unexplained {
+                    all_ns: open - account.explained_ns,
+                    due_ns: due,
+                    grain_ns: if is_exact { 0 } else { COARSE_NS },
+                };
+                let explained = self.orphans.explain(process.key, unexplained);
+                account.explained_ns += explained;
+                due = due.saturating_sub(explained);
             }
-            let unexplained = open - account.explained_ns;
-            let due = unexplained.min(account.remainder_ns);
-            account.remainder_ns = unexplained - due;
+            account.reaped_before_ns = account.reaped_ns;
             if due == 0 || self.cgroups.is_watched(process.cgroup) {
                 continue;
             }

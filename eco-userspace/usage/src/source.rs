@@ -49,6 +49,17 @@ pub enum SourceError {
     /// The iterator could not be attached or read.
     #[error("the task iterator cannot be read: {0}")]
     Iterator(String),
+    /// It ended too early: whoever came after this was not shown.
+    #[error(
+        "the task iterator ended {torn} bytes into a record, after {records} whole ones; the \
+         rest is read in the next tick"
+    )]
+    Torn {
+        /// Whole records before that.
+        records: u64,
+        /// Bytes of the one that was cut.
+        torn: usize,
+    },
     /// `/proc` could not be listed.
     #[error("{path}: {source}")]
     Procfs {
@@ -64,8 +75,6 @@ pub enum SourceError {
 pub struct Scan {
     /// Records given out.
     pub records: u64,
-    /// Bytes at the end that were no whole record.
-    pub torn_bytes: u64,
 }
 
 /// What a source costs and what it lost, as totals since it was opened.

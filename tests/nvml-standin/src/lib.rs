@@ -12,5 +12,5 @@ mod abi;
 pub mod lab;
 mod mig;
 pub mod scenario;
-mod truth;
+pub mod truth;
 mod world;

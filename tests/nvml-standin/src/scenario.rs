@@ -21,6 +21,9 @@ pub struct Scenario {
     /// What `nvmlSystemGetDriverVersion` says.
     #[serde(default = "recent_driver")]
     pub driver: String,
+    /// When it began, in seconds of `CLOCK_BOOTTIME`; without it, when a program loads it.
+    #[serde(default)]
+    pub began: Option<f64>,
     /// What `nvmlInit_v2` returns; 0 for success.
     #[serde(default)]
     pub init: u32,

@@ -8,12 +8,19 @@ fn overlap(process: &Process, from: f64, to: f64) -> f64 {
     (process.end.min(to) - process.start.max(from)).max(0.0)
 }
 
+/// What a process draws in `[from, to]` on top of idle, in joules.
+#[must_use]
+pub fn process_joules(process: &Process, from: f64, to: f64) -> f64 {
+    process.watts * overlap(process, from, to)
+}
+
 /// What a GPU draws in `[from, to]`, in joules.
-pub(crate) fn joules(gpu: &Gpu, from: f64, to: f64) -> f64 {
+#[must_use]
+pub fn joules(gpu: &Gpu, from: f64, to: f64) -> f64 {
     let used: f64 = gpu
         .process
         .iter()
-        .map(|process| process.watts * overlap(process, from, to))
+        .map(|process| process_joules(process, from, to))
         .sum();
     gpu.idle_watts * (to - from) + used
 }

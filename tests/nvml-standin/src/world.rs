@@ -77,10 +77,14 @@ impl World {
     fn open() -> Result<Self, ScenarioError> {
         let folder = own_path().and_then(|path| Some(path.parent()?.to_owned()));
         let script = folder.unwrap_or_default().join(SCRIPT);
+        let scenario = Scenario::parse(&fs::read_to_string(script)?)?;
+        let now_ns = clock_ns(libc::CLOCK_BOOTTIME);
+        let begun_boot_ns = scenario.began.map_or(now_ns, |s| (s * 1e9) as u64);
+        let since_ns = now_ns.saturating_sub(begun_boot_ns);
         Ok(Self {
-            scenario: Scenario::parse(&fs::read_to_string(script)?)?,
-            begun_boot_ns: clock_ns(libc::CLOCK_BOOTTIME),
-            begun_unix_us: clock_ns(libc::CLOCK_REALTIME) / 1000,
+            scenario,
+            begun_boot_ns,
+            begun_unix_us: clock_ns(libc::CLOCK_REALTIME).saturating_sub(since_ns) / 1000,
         })
     }
 

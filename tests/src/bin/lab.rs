@@ -43,7 +43,7 @@ struct Arguments {
 
 const HELP: &str = "\
 The command finds the tree in $ECO_SYSFS, which eco-agent reads, and the cgroup of workload NAME
-in $ECO_LAB_NAME.
+in $LAB_NAME, its place in upper case.
 
 Examples:
   cargo xtask lab two-sockets -- eco-agent
@@ -73,7 +73,10 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let lab = prepared.start()?;
     let code = match arguments.command.split_first() {
         None => {
-            println!("{}", lab.sysfs().display());
+            println!("ECO_SYSFS={}", lab.sysfs().display());
+            for (name, value) in lab.variables() {
+                println!("{name}={value}");
+            }
             thread::sleep(Duration::from_secs(arguments.seconds));
             0
         }
@@ -90,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
 fn wait_for(lab: &Lab, scenario: &str, program: &str, words: &[String]) -> Result<u8> {
     let mut command = Command::new(program);
     command.args(words).env("ECO_SYSFS", lab.sysfs());
+    command.envs(lab.variables());
     for workload in Scenario::read(&file_of(scenario))?.workload {
         let folder = lab.cgroup(&workload.name)?.folder();
         command.env(variable_of(&workload.name), folder);
@@ -122,7 +126,7 @@ fn file_of(scenario: &str) -> PathBuf {
 
 fn variable_of(workload: &str) -> String {
     let name = workload.to_ascii_uppercase().replace(['-', '.'], "_");
-    format!("ECO_LAB_{name}")
+    format!("LAB_{name}")
 }
 
 #[cfg(test)]
@@ -140,6 +144,6 @@ mod tests {
     fn a_scenario_of_the_house_is_known_by_its_name() {
         assert!(file_of("two-sockets").is_file());
         assert_eq!(file_of("./x.toml"), Path::new("./x.toml"));
-        assert_eq!(variable_of("a-b"), "ECO_LAB_A_B");
+        assert_eq!(variable_of("a-b"), "LAB_A_B");
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Gauge {
     pub(super) shows: Shows,
     /// `None` while it is gone.
     file: Option<File>,
-    folder: PathBuf,
+    /// `None`: nothing of it is in the tree.
+    folder: Option<PathBuf>,
     /// A class lists zones side by side, whatever they are below of.
     listed: Option<Listed>,
     fixed: Vec<(&'static str, String)>,
@@ -64,8 +65,8 @@ impl Gauge {
             || zone.name.clone(),
             |above| format!("{}/{}", above.name, zone.name),
         );
-        let folder = above.map_or(class.as_path(), |above| above.folder.as_path());
-        let folder = folder.join(id);
+        let above = above.and_then(|above| above.folder.as_deref());
+        let folder = above.unwrap_or(&class).join(id);
         let listed = parent.is_some().then(|| Listed {
             at: class.join(id),
             to: folder.strip_prefix(&class).unwrap_or(&folder).to_owned(),
@@ -78,7 +79,7 @@ impl Gauge {
                 first_uj: zone.first_uj,
             },
             file: None,
-            folder,
+            folder: Some(folder),
             listed,
             fixed: vec![
                 ("name", zone.name.clone()),
@@ -112,10 +113,24 @@ impl Gauge {
             parent: None,
             shows,
             file: None,
-            folder: sysfs.join(format!("class/hwmon/hwmon{number}")),
+            folder: Some(sysfs.join(format!("class/hwmon/hwmon{number}"))),
             listed: None,
             fixed,
             moving,
+        }
+    }
+
+    /// A meter that is asked over the network.
+    pub(super) fn remote(name: &str, period_ns: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            parent: None,
+            shows: Shows::Power { period_ns },
+            file: None,
+            folder: None,
+            listed: None,
+            fixed: Vec::new(),
+            moving: "",
         }
     }
 
@@ -124,11 +139,11 @@ impl Gauge {
     /// # Errors
     /// When they cannot be written.
     pub(super) fn appear(&mut self, value: u64) -> io::Result<()> {
-        if self.file.is_some() {
+        let Some(folder) = self.folder.as_deref().filter(|_| self.file.is_none()) else {
             return Ok(());
-        }
+        };
         // Complete before it can be seen.
-        let coming = self.hidden();
+        let coming = hidden(folder);
         fs::create_dir_all(&coming)?;
         for (name, text) in &self.fixed {
             fs::write(coming.join(name), format!("{text}\n"))?;
@@ -138,9 +153,9 @@ impl Gauge {
             .truncate(true)
             .write(true)
             .open(coming.join(self.moving))?;
+        write(&file, value)?;
+        fs::rename(&coming, folder)?;
         self.file = Some(file);
-        self.show(value)?;
-        fs::rename(&coming, &self.folder)?;
         match &self.listed {
             Some(listed) => symlink(&listed.to, &listed.at),
             None => Ok(()),
@@ -152,15 +167,16 @@ impl Gauge {
     /// # Errors
     /// When they cannot be removed.
     pub(super) fn vanish(&mut self) -> io::Result<()> {
-        if self.file.take().is_none() {
+        let Some(folder) = self.folder.as_deref().filter(|_| self.file.is_some()) else {
             return Ok(());
-        }
+        };
+        self.file = None;
         if let Some(listed) = &self.listed {
             fs::remove_file(&listed.at)?;
         }
         // Gone at once, not file by file.
-        let going = self.hidden();
-        fs::rename(&self.folder, &going)?;
+        let going = hidden(folder);
+        fs::rename(folder, &going)?;
         fs::remove_dir_all(going)
     }
 
@@ -169,16 +185,17 @@ impl Gauge {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn show(&self, value: u64) -> io::Result<()> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        // Always as wide: a reader never sees half of an old and half of a new length.
-        file.write_all_at(format!("{value:<20}\n").as_bytes(), 0)
+        self.file.as_ref().map_or(Ok(()), |file| write(file, value))
     }
+}
 
-    fn hidden(&self) -> PathBuf {
-        let name = self.folder.file_name().unwrap_or_default();
-        self.folder
-            .with_file_name(format!(".{}", name.to_string_lossy()))
-    }
+/// Always as wide: a reader never sees half of an old and half of a new length.
+fn write(file: &File, value: u64) -> io::Result<()> {
+    file.write_all_at(format!("{value:<20}\n").as_bytes(), 0)
+}
+
+/// Where it is made, and where it goes: nobody looks there.
+fn hidden(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default();
+    folder.with_file_name(format!(".{}", name.to_string_lossy()))
 }

@@ -3,6 +3,7 @@
 //! as numbers, and what meters show goes out.
 
 use super::{
+    effects::Effects,
     gauge::Shows,
     scenario::{Action, Chip, Event, Scenario, Zone},
     truth::{Happened, MeterTruth},
@@ -14,6 +15,8 @@ pub(super) struct Progress {
     pub(super) at_ns: u64,
     /// CPU time by workload, in ns; the rest of the machine is the last.
     pub(super) cpu_ns: Vec<u64>,
+    /// How long each CPU has been busy, in ns.
+    pub(super) busy_ns: Vec<u64>,
 }
 
 /// A change in the tree.
@@ -32,6 +35,7 @@ pub(super) struct Machine {
     pub(super) meters: Vec<Meter>,
     /// What a CPU second costs, by who; the rest is the last.
     watts: Vec<f64>,
+    effects: Effects,
     events: Vec<Pending>,
     noise: f64,
     random: u64,
@@ -76,6 +80,10 @@ impl Machine {
             idle_watts: chip.idle_watts,
             weights: vec![chip.share; who],
         }));
+        parts.extend(scenario.bmc.iter().map(|bmc| Part {
+            idle_watts: bmc.idle_watts,
+            weights: vec![bmc.share; who],
+        }));
         let meters: Vec<Meter> = names
             .iter()
             .zip(parts)
@@ -93,12 +101,14 @@ impl Machine {
         Self {
             meters,
             watts: watts.chain([scenario.rest_watts]).collect(),
+            effects: Effects::new(scenario.smt.clone(), scenario.frequency.clone()),
             events: events.collect(),
             noise: scenario.noise,
             random: scenario.seed,
             last: Progress {
                 at_ns: 0,
                 cpu_ns: vec![0; who],
+                busy_ns: Vec::new(),
             },
         }
     }
@@ -107,12 +117,13 @@ impl Machine {
     pub(super) fn step(&mut self, now: &Progress) -> Vec<Change> {
         let seconds = now.at_ns.saturating_sub(self.last.at_ns) as f64 / 1e9;
         let noise = 1.0 + self.noise * self.next_random();
+        let price = self.effects.price(now.at_ns, &now.busy_ns);
         let mut cost_uj = Vec::new();
         for (at, watts) in self.watts.iter().enumerate() {
             let (Some(last), Some(now)) = (self.last.cpu_ns.get_mut(at), now.cpu_ns.get(at)) else {
                 continue;
             };
-            cost_uj.push(now.saturating_sub(*last) as f64 * watts / 1e3);
+            cost_uj.push(now.saturating_sub(*last) as f64 * watts * price / 1e3);
             *last = (*last).max(*now);
         }
         self.last.at_ns = self.last.at_ns.max(now.at_ns);
@@ -136,6 +147,11 @@ impl Machine {
     /// CPU time by who, in ns.
     pub(super) fn cpu_ns(&self) -> &[u64] {
         &self.last.cpu_ns
+    }
+
+    /// The clock of the CPUs, if the scenario tells one.
+    pub(super) fn mhz(&self) -> Option<f64> {
+        self.effects.mhz(self.last.at_ns)
     }
 
     /// Seconds since the start.

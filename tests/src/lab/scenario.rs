@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use toml::Table;
 
 /// RAPL's counters are updated about every millisecond: Intel SDM vol. 3B, 16.10.3.
 const GRAIN_US: u64 = 1_000;
@@ -17,6 +18,12 @@ const MOST_SECONDS: f64 = 86_400.0;
 
 /// No machine draws more.
 const MOST_WATTS: f64 = 100_000.0;
+
+/// No clock is faster.
+const MOST_MHZ: f64 = 20_000.0;
+
+/// The name of the controller among the meters.
+pub const BMC: &str = "bmc";
 
 /// A machine, who works on it, and what befalls its meters.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +47,22 @@ pub struct Scenario {
     /// Sensor chips.
     #[serde(default)]
     pub chip: Vec<Chip>,
+    /// A management controller that sees the whole machine.
+    #[serde(default)]
+    pub bmc: Option<Bmc>,
+    /// Which CPUs are one core, and what that makes of a CPU second.
+    #[serde(default)]
+    pub smt: Option<Smt>,
+    /// How the clock goes.
+    #[serde(default)]
+    pub frequency: Option<Frequency>,
+    /// GPUs, in the words of the driver's stand-in (tests/nvml-standin): but a process has a
+    /// `name` instead of a pid.
+    #[serde(default)]
+    pub gpu: Vec<Table>,
+    /// What befalls GPUs, in the same words.
+    #[serde(default)]
+    pub gpu_fault: Vec<Table>,
     /// Who works.
     #[serde(default)]
     pub workload: Vec<Workload>,
@@ -91,6 +114,56 @@ pub struct Chip {
     /// How often it looks, in ms; its power is the mean since it looked last.
     #[serde(default = "period_ms")]
     pub period_ms: u64,
+}
+
+/// A management controller over HTTPS.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bmc {
+    /// How much it sees of what workloads cost.
+    #[serde(default = "whole")]
+    pub share: f64,
+    /// What it sees when nothing runs.
+    #[serde(default)]
+    pub idle_watts: f64,
+    /// How often its value moves, in s; it is the mean since it moved last.
+    #[serde(default = "period_s")]
+    pub period_s: f64,
+}
+
+/// Threads that share a core.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smt {
+    /// What a CPU second costs while a sibling is busy too, as a share of one that has the core
+    /// for itself.
+    pub shared: f64,
+    /// The CPUs of each core.
+    pub core: Vec<Vec<u32>>,
+}
+
+/// The clock of all CPUs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frequency {
+    /// Where it starts.
+    pub highest_mhz: f64,
+    /// A CPU second costs as much as the clock to the power of this: the voltage goes along.
+    #[serde(default = "exponent")]
+    pub exponent: f64,
+    /// Where it goes from there.
+    #[serde(default)]
+    pub phase: Vec<Phase>,
+}
+
+/// A clock from some moment on.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Seconds after the start.
+    pub at_s: f64,
+    /// The clock.
+    pub mhz: f64,
 }
 
 /// What a chip shows.
@@ -193,6 +266,13 @@ impl Scenario {
             ensure!(chip.period_ms > 0, "period_ms of {} is 0", chip.name);
             once(&chip.name, &mut meters)?;
         }
+        self.check_processor()?;
+        if let Some(bmc) = &self.bmc {
+            in_range("share of the bmc", bmc.share, 1.0)?;
+            in_range("idle_watts of the bmc", bmc.idle_watts, MOST_WATTS)?;
+            in_range("period_s of the bmc", bmc.period_s, MOST_SECONDS)?;
+            once(BMC, &mut meters)?;
+        }
         let mut names = BTreeSet::new();
         for workload in &self.workload {
             a_name(&workload.name)?;
@@ -220,6 +300,30 @@ impl Scenario {
             );
             Ok(())
         })
+    }
+}
+
+impl Scenario {
+    fn check_processor(&self) -> Result<()> {
+        if let Some(smt) = &self.smt {
+            in_range("shared of smt", smt.shared, 1.0)?;
+            let mut cpus = BTreeSet::new();
+            for cpu in smt.core.iter().flatten() {
+                ensure!(cpus.insert(cpu), "CPU {cpu} is in two cores");
+            }
+        }
+        if let Some(frequency) = &self.frequency {
+            let clocks = frequency.phase.iter().map(|phase| phase.mhz);
+            for mhz in clocks.chain([frequency.highest_mhz]) {
+                in_range("a clock in MHz", mhz, MOST_MHZ)?;
+                ensure!(mhz > 0.0, "a clock of 0 MHz");
+            }
+            in_range("exponent", frequency.exponent, 4.0)?;
+            for phase in &frequency.phase {
+                in_range("at_s", phase.at_s, MOST_SECONDS)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -268,6 +372,15 @@ fn in_range(what: &str, value: f64, most: f64) -> Result<()> {
     Ok(())
 }
 
+fn period_s() -> f64 {
+    10.0
+}
+
+/// Between the clock alone and the cube of which CMOS power at a voltage in step is made.
+fn exponent() -> f64 {
+    2.0
+}
+
 fn grain_us() -> u64 {
     GRAIN_US
 }
@@ -311,6 +424,9 @@ mod tests {
                 "[[workload]]\nname = \"w\"\nwatts = 1.0\npackage = \"p\"",
                 "no zone",
             ),
+            ("[smt]\nshared = 0.5\ncore = [[0, 1], [1, 2]]", "CPU 1"),
+            ("[frequency]\nhighest_mhz = 0.0", "0 MHz"),
+            ("[bmc]\nperiod_s = -1.0", "period_s"),
             (
                 "[[event]]\nat_s = 1.0\nmeter = \"m\"\naction = \"reset\"",
                 "no meter",

@@ -16,6 +16,22 @@ pub struct Truth {
     pub rest: WorkloadTruth,
     /// By name: `package-0`, `package-0/dram`, a chip's.
     pub meters: BTreeMap<String, MeterTruth>,
+    /// In the driver's order.
+    #[serde(default)]
+    pub gpus: Vec<GpuTruth>,
+}
+
+/// What went through a GPU.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GpuTruth {
+    /// In all.
+    pub joules: f64,
+    /// Of it what it draws whatever runs.
+    pub idle_joules: f64,
+    /// What each drew on top of that, by name.
+    pub processes: BTreeMap<String, f64>,
+    /// Their pids, in the scenario's order.
+    pub pids: Vec<u32>,
 }
 
 /// What somebody used.

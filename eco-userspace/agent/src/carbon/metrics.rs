@@ -12,7 +12,10 @@ use crate::{
     accounts::Kind,
     core::Core,
     exposition::{Exposition, Type},
-    metrics::{each_device, job_labels},
+    metrics::{
+        each_device,
+        workloads::{job_labels, labelled, pod_labels, units},
+    },
     series::{Phase, ViewSeries},
 };
 
@@ -25,6 +28,7 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
     write_node(core, text);
     write_units(core, text);
     write_jobs(core, text);
+    write_pods(core, text);
 }
 
 fn write_intensity(core: &Core, text: &mut Exposition<'_>) {
@@ -127,9 +131,10 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
         let labels = [("kind", "process"), ("name", series.label.as_str())];
         domains(core, text, [&series.carbon, NONE], &labels);
     }
-    for view in books.views.iter() {
-        let labels = [("kind", view.kind.label()), ("name", view.name.as_str())];
-        domains(core, text, shown(core, view), &labels);
+    for view in units(core) {
+        labelled(view, |labels| {
+            domains(core, text, shown(core, view), labels);
+        });
     }
 }
 
@@ -142,6 +147,17 @@ fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
     let views = core.books.views.iter();
     for job in views.filter(|view| view.kind == Kind::Job) {
         domains(core, text, shown(core, job), &job_labels(job));
+    }
+}
+
+fn write_pods(core: &Core, text: &mut Exposition<'_>) {
+    text.family(
+        "eco_pod_carbon_grams_total",
+        Type::Counter,
+        "Carbon of a pod, by container; under no container what was used outside of any.",
+    );
+    for (view, labels) in core.books.views.iter().filter_map(pod_labels) {
+        domains(core, text, shown(core, view), &labels);
     }
 }
 
@@ -167,7 +183,7 @@ fn devices(core: &Core, text: &mut Exposition<'_>, row: &CarbonRow, more: &[(&st
 
 /// One sample a domain, over its devices: the sum of two rows.
 fn domains(core: &Core, text: &mut Exposition<'_>, rows: [&CarbonRow; 2], labels: &[(&str, &str)]) {
-    let mut all = [("", ""); 4];
+    let mut all = [("", ""); 5];
     let used = labels.len().min(all.len() - 1);
     all[..used].copy_from_slice(&labels[..used]);
     let mut done = [false; Domain::ALL.len()];

@@ -126,6 +126,66 @@ pub(super) const KEYS: &[Key] = &[
         about: "true: believe any certificate, and allow http",
     },
     Key {
+        name: "kubernetes.source",
+        default: "auto",
+        about: "who knows the pods: auto, kubelet, api or off; asked once a pod is met",
+    },
+    Key {
+        name: "kubernetes.url",
+        default: "",
+        about: "https://HOST:PORT; this node's kubelet, or where a pod finds the API, if empty",
+    },
+    Key {
+        name: "kubernetes.token_file",
+        default: "",
+        about: "a bearer token, read anew each time; the pod's service account if empty",
+    },
+    Key {
+        name: "kubernetes.certificate",
+        default: "",
+        about: "a client certificate in PEM, instead of a token",
+    },
+    Key {
+        name: "kubernetes.key",
+        default: "",
+        about: "its key in PEM; in the same file if empty",
+    },
+    Key {
+        name: "kubernetes.ca",
+        default: "",
+        about: "who signed the service's certificate, or that itself, in PEM",
+    },
+    Key {
+        name: "kubernetes.insecure",
+        default: "false",
+        about: "true: believe any certificate of it",
+    },
+    Key {
+        name: "kubernetes.node",
+        default: "",
+        about: "the node's name in the API; NODE_NAME, node or the host's if empty",
+    },
+    Key {
+        name: "kubernetes.labels",
+        default: eco_identity::kubernetes::DEFAULT_LABELS,
+        about: "labels of pods that are kept",
+    },
+    Key {
+        name: "kubernetes.pod_resources",
+        default: "/var/lib/kubelet/pod-resources/kubelet.sock",
+        about: "the socket on which the kubelet tells who has which GPU",
+    },
+    Key {
+        name: "slurm.source",
+        default: "auto",
+        about: "who knows the jobs: auto, environment, scontrol or off; asked once one is met",
+    },
+    Key {
+        name: "slurm.scontrol",
+        default: "",
+        about: "the program; looked for in the usual places if empty",
+    },
+    Key {
         name: "log",
         default: "info",
         about: "error, warn, info, debug or trace",

@@ -192,8 +192,9 @@ impl Measured {
         let meters: Vec<MeterShare> = job.meters.into_iter().map(MeterShare::from).collect();
         Self {
             cpu_seconds: job.cpu_seconds,
-            processes: job.processes,
-            processes_exact: notes.is_empty(),
+            // The command itself ran, seen or not.
+            processes: job.processes.max(1),
+            processes_exact: job.processes_exact && notes.is_empty(),
             energy_joules: Energy::new(&job.energy_joules, job.idle_share_joules),
             estimated: job.estimated,
             tier: job.tier,
@@ -365,6 +366,7 @@ mod tests {
     fn corrected(seen: f64, booked: f64) -> Measured {
         let job = api::Job {
             cpu_seconds: seen,
+            processes_exact: true,
             energy_joules: [("package".to_owned(), 10.0)].into(),
             ..api::Job::default()
         };
@@ -390,6 +392,7 @@ mod tests {
                 (seen, Some(10.0))
             );
             assert!(!measured.estimated && measured.notes.is_empty());
+            assert!(measured.processes_exact);
         }
     }
 

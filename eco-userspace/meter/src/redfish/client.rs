@@ -1,24 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Asking a Redfish service: one host, one login, JSON of a bounded size, a deadline.
 
-use std::{
-    fmt,
-    io::{self, Read},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use eco_https::{Options, Refusal, Rejected, SetupError, Trust};
 use serde_json::{Value, json};
-use ureq::{
-    Agent, Body,
-    http::Response,
-    unversioned::{
-        resolver::DefaultResolver,
-        transport::{Connector as _, TcpConnector},
-    },
-};
-
-use super::tls::{self, Rejected, TlsConnector, Trust};
+use ureq::{Agent, Body, http::Response};
 
 /// The largest resource that is read; true ones are some kB.
 const MOST_BYTES: u64 = 1 << 20;
@@ -121,21 +109,14 @@ impl Client {
     /// # Errors
     /// For people: when the trusted certificates cannot be used.
     pub(super) fn new(login: Login, trust: &Trust) -> Result<Self, String> {
-        let rejected = Rejected::default();
-        let tls = TlsConnector::new(trust, Rejected::clone(&rejected))?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect could lead the password anywhere.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // Controllers are on the machine's own network; a proxy need not see the password.
-            .proxy(None)
-            .timeout_global(Some(DEADLINE))
-            .user_agent(concat!("eco-agent/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let connector = TcpConnector::default().chain(tls);
+        let options = Options {
+            trust: trust.clone(),
+            identity: None,
+            deadline: DEADLINE,
+        };
+        let (agent, rejected) = eco_https::agent(&options).map_err(|why| unusable(&why))?;
         Ok(Self {
-            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
+            agent,
             login,
             rejected,
             session: Session::None,
@@ -223,8 +204,10 @@ impl Client {
 
     fn failed(&self, error: ureq::Error) -> Trouble {
         let why = match &error {
-            ureq::Error::Io(error) => tls::explain(error, &self.rejected)
-                .unwrap_or_else(|| format!("cannot be reached: {error}")),
+            ureq::Error::Io(error) => Refusal::of(error).map_or_else(
+                || format!("cannot be reached: {error}"),
+                |refusal| refused(&refusal, &self.rejected),
+            ),
             ureq::Error::Timeout(_) => format!("has not answered within {} s", DEADLINE.as_secs()),
             other => format!("cannot be asked: {other}"),
         };
@@ -257,20 +240,40 @@ impl fmt::Debug for Login {
     }
 }
 
+/// What to do about a certificate that is not believed.
+fn refused(refusal: &Refusal, rejected: &Rejected) -> String {
+    let advice = match refusal {
+        Refusal::Expired => ": renew it in the controller",
+        Refusal::UnknownIssuer => ": set redfish.ca_file",
+        Refusal::WrongName => " than redfish.url says",
+        Refusal::NotPinned => {
+            return "its TLS certificate is not the one of redfish.fingerprint".into();
+        }
+        Refusal::Invalid(_) => "",
+        Refusal::Tls(_) => return refusal.to_string(),
+    };
+    let pin = rejected.fingerprint().map_or_else(String::new, |seen| {
+        format!(" (if it is the right one, pin it: redfish.fingerprint = \"{seen}\")")
+    });
+    format!("{refusal}{advice}{pin}")
+}
+
+fn unusable(why: &SetupError) -> String {
+    match why {
+        SetupError::NoSystemList => format!("{why}: set redfish.ca_file or redfish.fingerprint"),
+        SetupError::Unreadable { source, .. } => format!("{why}: {source}"),
+        _ => why.to_string(),
+    }
+}
+
 fn json_of(path: &str, mut response: Response<Body>) -> Result<Value, Trouble> {
     let path = path.to_owned();
-    let mut bytes = Vec::new();
-    let read: io::Result<usize> = response
-        .body_mut()
-        .as_reader()
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes);
-    if let Err(why) = read {
-        let why = format!("{path}: broke off: {why}");
-        return Err(Trouble::Connection { why });
+    match eco_https::body(&mut response, MOST_BYTES) {
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|_| Trouble::NotJson { path }),
+        Ok(None) => Err(Trouble::TooLong { path }),
+        Err(why) => {
+            let why = format!("{path}: broke off: {why}");
+            Err(Trouble::Connection { why })
+        }
     }
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(Trouble::TooLong { path });
-    }
-    serde_json::from_slice(&bytes).map_err(|_| Trouble::NotJson { path })
 }

@@ -44,6 +44,7 @@ fn progress(at_s: f64, used_s: f64) -> Progress {
     Progress {
         at_ns: (at_s * 1e9) as u64,
         cpu_ns: vec![(used_s * 1e9) as u64; 3],
+        busy_ns: Vec::new(),
     }
 }
 

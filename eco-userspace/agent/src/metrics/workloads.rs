@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Views under the names that their owners know: jobs and pods.
+
+use super::{shown, shown_cpu_ns, write_domains};
+use crate::{
+    accounts::Kind,
+    core::Core,
+    exposition::{Exposition, Type},
+    series::{Tags, ViewSeries},
+};
+
+/// The views that are units. A pod's containers are shown with the pod.
+pub(crate) fn units(core: &Core) -> impl Iterator<Item = &ViewSeries> {
+    let views = core.books.views.iter();
+    views.filter(|view| view.kind != Kind::PodContainer)
+}
+
+/// Gives `write` a unit's labels. Pods of one name are told apart by their uid.
+pub(crate) fn labelled(view: &ViewSeries, write: impl FnOnce(&[(&str, &str)])) {
+    let title = view.title();
+    let labels = [("kind", view.kind.label()), ("name", &title)];
+    match &view.tags {
+        Tags::Pod { uid, .. } => write(&[labels[0], labels[1], ("uid", uid)]),
+        _ => write(&labels),
+    }
+}
+
+pub(super) fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
+    let jobs = || {
+        let views = core.books.views.iter();
+        views.filter(|view| view.kind == Kind::Job)
+    };
+    text.family(
+        "eco_job_energy_joules_total",
+        Type::Counter,
+        "Energy of a job.",
+    );
+    for job in jobs() {
+        let (energy, base) = shown(core, job);
+        write_domains(core, text, energy, base, &job_labels(job));
+    }
+    text.family(
+        "eco_job_cpu_seconds_total",
+        Type::Counter,
+        "CPU time of a job.",
+    );
+    for job in jobs() {
+        text.seconds(&job_labels(job), shown_cpu_ns(core, job));
+    }
+}
+
+pub(crate) fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
+    let (manager, id) = match &job.tags {
+        Tags::Job { manager, id } => (manager.as_str(), id.as_str()),
+        _ => ("eco", job.name.as_str()),
+    };
+    [("manager", manager), ("job", id), ("user", &job.user)]
+}
+
+pub(super) fn write_pods(core: &Core, text: &mut Exposition<'_>) {
+    let containers = || core.books.views.iter().filter_map(pod_labels);
+    text.family(
+        "eco_pod_energy_joules_total",
+        Type::Counter,
+        "Energy of a pod, by container; under no container what was used outside of any.",
+    );
+    for (view, labels) in containers() {
+        let (energy, base) = shown(core, view);
+        write_domains(core, text, energy, base, &labels);
+    }
+    text.family(
+        "eco_pod_cpu_seconds_total",
+        Type::Counter,
+        "CPU time of a pod, by container.",
+    );
+    for (view, labels) in containers() {
+        text.seconds(&labels, shown_cpu_ns(core, view));
+    }
+}
+
+pub(crate) fn pod_labels(view: &ViewSeries) -> Option<(&ViewSeries, [(&str, &str); 4])> {
+    let Tags::Pod {
+        namespace,
+        pod,
+        uid,
+        container,
+    } = &view.tags
+    else {
+        return None;
+    };
+    (view.kind == Kind::PodContainer).then_some((
+        view,
+        [
+            ("namespace", namespace.as_str()),
+            ("pod", pod.as_str()),
+            ("container", container.as_str()),
+            ("uid", uid.as_str()),
+        ],
+    ))
+}
