@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     fs,
     os::unix::fs::PermissionsExt as _,
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +25,13 @@ use serde_json::{Value, json};
 
 /// Of the CPU time that the kernel counted, so much must be under the right name.
 const BAR: f64 = 0.995;
+
+/// A process is charged where it ends; the kernel counted its fork where it began. That is up to
+/// a fiftieth of one that lives for 10 ms, and whoever is charged twice has far more.
+const TWICE: f64 = 1.05;
+
+/// One test's load is not another's.
+static MACHINE: Mutex<()> = Mutex::new(());
 
 /// A kubelet, and the cgroups that it would make.
 struct Node {
@@ -91,6 +99,7 @@ fn cpu_seconds(value: &Value) -> f64 {
 #[test]
 fn a_pod_has_what_its_containers_used_restarts_included() {
     needs!(Programs, Root, Cgroup);
+    let _alone = MACHINE.lock();
     let node = Node::new();
     let mut told = pod("shop", "web-0", &uid(1), &container(1));
     told["metadata"]["labels"]["batch.kubernetes.io/job-name"] = "fill".into();
@@ -150,6 +159,7 @@ fn a_pod_has_what_its_containers_used_restarts_included() {
 #[test]
 fn a_pod_that_nobody_knows_goes_by_its_uid_until_somebody_does() {
     needs!(Programs, Root, Cgroup);
+    let _alone = MACHINE.lock();
     let node = Node::new();
     node.standin.fail([Fault::Status(403, "")]);
     let agent = node.agent();
@@ -178,6 +188,7 @@ fn a_pod_that_nobody_knows_goes_by_its_uid_until_somebody_does() {
 #[test]
 fn two_pods_of_one_name_stay_apart() {
     needs!(Programs, Root, Cgroup);
+    let _alone = MACHINE.lock();
     let node = Node::new();
     let agent = node.agent();
     let mut used = HashMap::new();
@@ -212,6 +223,7 @@ fn two_pods_of_one_name_stay_apart() {
 #[test]
 fn pods_that_come_and_go_fifty_a_second_are_charged_by_name() {
     needs!(Programs, Root, Bpf, Cgroup);
+    let _alone = MACHINE.lock();
     let node = Node::new();
     let agent = node.agent();
     let rounds = length::of(200, 3000);
@@ -225,7 +237,8 @@ fn pods_that_come_and_go_fifty_a_second_are_charged_by_name() {
         let cgroup = node.pod(&uid(number));
         let inside = cgroup.child(&container(number)).unwrap();
         let work = Workload::new("burn 0.01").unwrap();
-        used += work.within(&inside).unwrap().run().unwrap().cpu_seconds();
+        work.within(&inside).unwrap().run().unwrap();
+        used += cgroup.cpu_us().unwrap() as f64 / 1e6;
         drop((inside, cgroup));
         let due = Duration::from_millis(20) * (number - 999) as u32;
         thread::sleep(due.saturating_sub(begun.elapsed()));
@@ -247,12 +260,13 @@ fn pods_that_come_and_go_fifty_a_second_are_charged_by_name() {
         node.standin.asked().len()
     );
     asked.unwrap();
-    assert!(sum < used / BAR, "{sum} of {used}");
+    assert!(sum < TWICE * used, "{sum} of {used}");
 }
 
 #[test]
 fn a_slurm_job_and_its_steps_are_charged_by_number_and_user() {
     needs!(Programs, Root, Cgroup);
+    let _alone = MACHINE.lock();
     let folder = tempfile::tempdir().unwrap();
     let scontrol = folder.path().join("scontrol");
     let answer = json!({"jobs": [{"job_id": 77, "name": "train", "user_name": "ann",
