@@ -17,6 +17,14 @@ pub const COMM_LEN: usize = 16;
 /// some 4,600 deaths; user space is woken when it is half full.
 pub const DEATHS_RING_BYTES: u32 = 512 * 1024;
 
+/// The longest path of a cgroup that is reported, the closing zero included. Kubernetes within
+/// a container (kind) makes some of 350 bytes; longer ones are cut, and looked for.
+pub const CGROUP_PATH_LEN: usize = 496;
+
+/// Size of the ring through which new cgroups are reported, in bytes: some 250 of them between
+/// two ticks.
+pub const BIRTHS_RING_BYTES: u32 = 128 * 1024;
+
 /// How many cgroups the spill map can hold (see [`SpillKey`]).
 pub const SPILL_ENTRIES: u32 = 1024;
 
@@ -82,6 +90,25 @@ pub mod flags {
     pub const KERNEL_THREAD: u32 = 1;
     /// The task has been freed: this record is its last.
     pub const DEAD: u32 = 1 << 1;
+}
+
+/// A cgroup that was made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupBirth {
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// The hierarchy's number: 0 for v2.
+    pub hierarchy: u32,
+    /// Bytes of `path`, the closing zero not included.
+    pub length: u32,
+    /// Its path from the hierarchy's root.
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+
+impl CgroupBirth {
+    /// Size of a record on the wire, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
 }
 
 /// Where a death is folded when the ring is full: by cgroup, so that its time is kept even

@@ -38,5 +38,7 @@ pub struct Offsets {
     pub css_set_cpuacct: u32,
     pub css_cgroup: u32,
     pub cgroup_kn: u32,
+    pub cgroup_root: u32,
+    pub cgroup_root_hierarchy_id: u32,
     pub kernfs_node_id: u32,
 }

@@ -32,6 +32,8 @@ static OFFSETS: Offsets = Offsets {
     css_set_cpuacct: 0,
     css_cgroup: 0,
     cgroup_kn: 0,
+    cgroup_root: 0,
+    cgroup_root_hierarchy_id: 0,
     kernfs_node_id: 0,
 };
 
@@ -102,8 +104,15 @@ pub(crate) fn cgroups(task: Kernel) -> (u64, u64) {
     (unified, cgroup_id(load(css, offset!(css_cgroup))))
 }
 
+/// The number of the hierarchy that a cgroup is in: 0 for v2.
 #[inline(always)]
-fn cgroup_id(cgroup: Kernel) -> u64 {
+pub(crate) fn cgroup_hierarchy(cgroup: Kernel) -> u32 {
+    let root: Kernel = load(cgroup, offset!(cgroup_root));
+    load(root, offset!(cgroup_root_hierarchy_id))
+}
+
+#[inline(always)]
+pub(crate) fn cgroup_id(cgroup: Kernel) -> u64 {
     let node: Kernel = load(cgroup, offset!(cgroup_kn));
     load(node, offset!(kernfs_node_id))
 }

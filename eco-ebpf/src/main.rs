@@ -7,6 +7,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod cgroup_births;
+#[cfg(target_arch = "bpf")]
 mod death_fold;
 #[cfg(target_arch = "bpf")]
 mod kernel;

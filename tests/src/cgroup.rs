@@ -37,6 +37,17 @@ impl Cgroup {
         Ok(Self { folder, path })
     }
 
+    /// Makes one in it, with that name.
+    ///
+    /// # Errors
+    /// When it may not be written.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        let folder = self.folder.join(name);
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = format!("{}/{name}", self.path);
+        Ok(Self { folder, path })
+    }
+
     /// Its path below the v2 mount, as the agent wants it.
     #[must_use]
     pub fn path(&self) -> &str {

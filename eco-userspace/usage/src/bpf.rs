@@ -14,8 +14,8 @@ use aya::{
     programs::{BtfTracePoint, Iter},
 };
 use eco_common::{
-    DEATHS_RING_BYTES, FoldStats, Offsets, SPILL_ENTRIES, Spill, SpillKey, TaskRecord,
-    offsets::ABSENT,
+    BIRTHS_RING_BYTES, CgroupBirth, DEATHS_RING_BYTES, FoldStats, Offsets, SPILL_ENTRIES, Spill,
+    SpillKey, TaskRecord, offsets::ABSENT,
 };
 
 use crate::{
@@ -63,6 +63,8 @@ pub struct BpfSource {
     #[cfg(feature = "kernel-log")]
     words: crate::kernel_log::KernelLog,
     deaths: RingBuf<MapData>,
+    /// `None` where the kernel does not tell: paths are then looked for.
+    births: Option<RingBuf<MapData>>,
     spill: PerCpuHashMap<MapData, PodSpillKey, PodSpill>,
     stats: PerCpuArray<MapData, PodFoldStats>,
     buffer: Vec<u8>,
@@ -92,6 +94,7 @@ impl BpfSource {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &PodOffsets(offsets), true)
+            .override_global("CPUACCT_HIERARCHY", &cpuacct_hierarchy(mounts), true)
             .load(OBJECT)
             .map_err(|e| refused("loading the maps", &e))?;
 
@@ -105,7 +108,17 @@ impl BpfSource {
         fold.attach()
             .map_err(|e| refused("attaching to sched_process_free", &e))?;
 
+        let births = match hear_of_births(&mut ebpf, &types) {
+            Ok(()) => Some(
+                RingBuf::try_from(map(&mut ebpf, "BIRTHS")?)
+                    .map_err(|e| refused("opening the ring of births", &e))?,
+            ),
+            // Who has no name for that is still counted.
+            Err(_) => None,
+        };
+
         Ok(Self {
+            births,
             deaths: RingBuf::try_from(map(&mut ebpf, "DEATHS")?)
                 .map_err(|e| refused("opening the ring of deaths", &e))?,
             spill: PerCpuHashMap::try_from(map(&mut ebpf, "SPILL")?)
@@ -177,6 +190,17 @@ impl TaskSource for BpfSource {
         }
     }
 
+    fn births(&mut self, visit: &mut dyn FnMut(&CgroupBirth)) {
+        let Some(births) = &mut self.births else {
+            return;
+        };
+        while let Some(item) = births.next() {
+            if item.len() == CgroupBirth::SIZE {
+                visit(&records::birth(&item));
+            }
+        }
+    }
+
     fn spilled(&mut self, visit: &mut dyn FnMut(SpillKey, Spill)) {
         // Two system calls a key: looked at only when something new was spilled.
         let full = self.fold_stats().ring_full;
@@ -203,6 +227,7 @@ impl TaskSource for BpfSource {
         Costs {
             fold: self.fold_stats(),
             map_bytes: u64::from(DEATHS_RING_BYTES)
+                + u64::from(BIRTHS_RING_BYTES)
                 + u64::from(SPILL_ENTRIES) * spill_entry
                 + self.cpus * size_of::<FoldStats>() as u64
                 + size_of::<Offsets>() as u64,
@@ -227,6 +252,33 @@ fn offsets(mounts: &Mounts) -> Result<Offsets, LoadError> {
         offsets.css_set_cpuacct = ABSENT;
     }
     Ok(offsets)
+}
+
+fn hear_of_births(ebpf: &mut Ebpf, types: &AyaBtf) -> Result<(), LoadError> {
+    let births: &mut BtfTracePoint = program(ebpf, "eco_cgroups")?;
+    births
+        .load("cgroup_mkdir", types)
+        .map_err(|e| refused("loading tp_btf/cgroup_mkdir", &e))?;
+    births
+        .attach()
+        .map_err(|e| refused("attaching to cgroup_mkdir", &e))?;
+    Ok(())
+}
+
+/// The number of v1's cpuacct hierarchy, or 0: proc(5), `/proc/PID/cgroup`.
+fn cpuacct_hierarchy(mounts: &Mounts) -> u32 {
+    if mounts.cpuacct.is_none() {
+        return 0;
+    }
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut lines = own.lines().filter_map(|line| line.split_once(':'));
+    let of_cpuacct = lines.find(|(_, rest)| {
+        let controllers = rest.split(':').next().unwrap_or_default();
+        controllers.split(',').any(|one| one == "cpuacct")
+    });
+    of_cpuacct
+        .and_then(|(number, _)| number.parse().ok())
+        .unwrap_or(0)
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>

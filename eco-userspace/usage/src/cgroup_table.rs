@@ -2,11 +2,15 @@
 //! The cgroups that are known, and the watch on some of them: what the kernel counted for the
 //! whole cgroup against what was charged in it, so that nothing that died unseen is lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use eco_common::CgroupBirth;
 use rustc_hash::FxHashMap;
 
-use crate::cgroups::{self, CgroupIds, CgroupPaths, Hierarchy, Mounts};
+use crate::{
+    births::Births,
+    cgroups::{self, CgroupIds, CgroupPaths, Hierarchy, Mounts},
+};
 
 /// How long a cgroup without processes is remembered, in ticks: its last deaths may yet come.
 const LINGER_TICKS: u64 = 10;
@@ -73,6 +77,8 @@ pub(crate) struct CgroupTable {
     slots: Vec<Option<Cgroup>>,
     free: Vec<u32>,
     by_ids: FxHashMap<CgroupIds, u32>,
+    /// Paths of those that were made lately.
+    births: Births,
     /// The deepest first: what is charged inside one counts for those around it.
     watches: Vec<Watch>,
     /// The last tick that was tidied up after.
@@ -91,6 +97,11 @@ impl CgroupTable {
             .filter_map(|(i, c)| Some((CgroupIndex(i as u32), c.as_ref()?)))
     }
 
+    /// A cgroup was made.
+    pub(crate) fn born(&mut self, birth: &CgroupBirth, tick: u64) {
+        self.births.insert(birth, tick);
+    }
+
     /// The entry for `ids`, made on first sight; `pid` is a process in it, for its path.
     pub(crate) fn enter(
         &mut self,
@@ -101,10 +112,14 @@ impl CgroupTable {
         if let Some(&index) = self.by_ids.get(&ids) {
             return CgroupIndex(index);
         }
-        let paths = pid
-            .and_then(|pid| CgroupPaths::of_process(places.procfs, pid, places.mounts))
-            .filter(|paths| places.agree(ids, paths))
-            .or_else(|| places.search(ids));
+        let born = self.births.paths(ids);
+        let paths = born
+            .and_then(|born| places.complete(ids, born))
+            .or_else(|| {
+                pid.and_then(|pid| CgroupPaths::of_process(places.procfs, pid, places.mounts))
+                    .filter(|paths| places.agree(ids, paths))
+                    .or_else(|| places.search(ids))
+            });
         self.insert(ids, paths, places.tick)
     }
 
@@ -267,6 +282,7 @@ impl CgroupTable {
     /// empty for long. Gives out the forgotten.
     pub(crate) fn tidy(&mut self, tick: u64, gone: &mut Vec<CgroupIndex>) {
         self.tick = tick;
+        self.births.forget(tick);
         self.watches
             .retain(|w| w.explicit || tick < w.touched + WATCH_TICKS);
         for at in 0..self.slots.len() {
@@ -384,14 +400,30 @@ impl Places<'_> {
         cgroups::id_of(mount, &paths.unified) == Some(ids.cgroup)
     }
 
+    /// Both paths, of which one at least is known from the cgroup's birth.
+    fn complete(
+        &self,
+        ids: CgroupIds,
+        born: (Option<String>, Option<String>),
+    ) -> Option<CgroupPaths> {
+        let (unified, cpuacct) = born;
+        Some(CgroupPaths {
+            unified: unified.or_else(|| find(&self.mounts.unified, ids.cgroup))?,
+            cpuacct: cpuacct.or_else(|| find(&self.mounts.cpuacct, ids.cpuacct))?,
+        })
+    }
+
     fn search(&self, ids: CgroupIds) -> Option<CgroupPaths> {
-        let find = |mount: &Option<std::path::PathBuf>, id| match mount {
-            Some(mount) => cgroups::find_by_id(mount, id),
-            None => Some("/".to_owned()),
-        };
         Some(CgroupPaths {
             unified: find(&self.mounts.unified, ids.cgroup)?,
             cpuacct: find(&self.mounts.cpuacct, ids.cpuacct)?,
         })
+    }
+}
+
+fn find(mount: &Option<PathBuf>, id: u64) -> Option<String> {
+    match mount {
+        Some(mount) => cgroups::find_by_id(mount, id),
+        None => Some("/".to_owned()),
     }
 }

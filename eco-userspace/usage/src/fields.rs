@@ -56,6 +56,8 @@ pub fn resolve(btf: &Btf, kernel: &str) -> Result<Offsets, MissingField> {
         css_set_cpuacct: cpuacct,
         css_cgroup: need("cgroup_subsys_state", "cgroup")?,
         cgroup_kn: need("cgroup", "kn")?,
+        cgroup_root: need("cgroup", "root")?,
+        cgroup_root_hierarchy_id: need("cgroup_root", "hierarchy_id")?,
         kernfs_node_id: need("kernfs_node", "id")?,
     })
 }

@@ -170,8 +170,11 @@ impl Usage {
         &self.mounts
     }
 
-    /// Takes the last records of the dead out of the kernel's ring, for the next sample.
+    /// Takes the last records of the dead, and the paths of new cgroups, out of the kernel's
+    /// rings, for the next sample.
     pub fn fetch_deaths(&mut self) {
+        let (cgroups, tick) = (&mut self.cgroups, self.tick);
+        self.source.births(&mut |birth| cgroups.born(birth, tick));
         let deaths = &mut self.deaths;
         self.source.deaths(&mut |record| deaths.push(*record));
     }

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod births;
 pub mod bpf;
 pub mod btf;
 pub mod cgroup_table;

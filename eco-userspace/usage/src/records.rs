@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use eco_common::TaskRecord;
+use eco_common::{CgroupBirth, TaskRecord};
 
 use crate::source::{Scan, SourceError};
 
@@ -51,6 +51,13 @@ pub(crate) fn record(bytes: &[u8]) -> TaskRecord {
     // SAFETY: there are exactly SIZE bytes; the struct is plain old data without padding and
     // any bit pattern is a value of it. Unaligned, as a byte buffer promises nothing.
     unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<TaskRecord>()) }
+}
+
+/// The record in exactly [`CgroupBirth::SIZE`] bytes.
+pub(crate) fn birth(bytes: &[u8]) -> CgroupBirth {
+    assert_eq!(bytes.len(), CgroupBirth::SIZE);
+    // SAFETY: as above.
+    unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<CgroupBirth>()) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{io, os::fd::RawFd};
 
-use eco_common::{FoldStats, Spill, SpillKey, TaskRecord};
+use eco_common::{CgroupBirth, FoldStats, Spill, SpillKey, TaskRecord};
 use serde::{Deserialize, Serialize};
 
 /// How CPU time is known.
@@ -103,6 +103,9 @@ pub trait TaskSource: Send {
 
     /// Gives out the last record of each task freed since the last call.
     fn deaths(&mut self, visit: &mut dyn FnMut(&TaskRecord));
+
+    /// Gives out the cgroups that were made since the last call, where the source hears of them.
+    fn births(&mut self, _visit: &mut dyn FnMut(&CgroupBirth)) {}
 
     /// Gives out the totals of deaths that were kept under their cgroup alone.
     fn spilled(&mut self, visit: &mut dyn FnMut(SpillKey, Spill));
