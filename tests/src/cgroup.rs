@@ -75,15 +75,7 @@ impl Cgroup {
 
     /// Sends a signal to everything in it.
     pub fn signal(&self, signal: i32) {
-        let procs = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs
-            .lines()
-            .filter_map(|line| line.parse::<i32>().ok())
-            .filter(|&pid| pid > 0)
-        {
-            // SAFETY: sends a signal to a process that the caller started in here.
-            unsafe { libc::kill(pid, signal) };
-        }
+        self::signal(&self.folder, signal);
     }
 }
 
@@ -98,6 +90,31 @@ impl Drop for Cgroup {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Sends a signal to everything in the cgroup at `folder`.
+pub fn signal(folder: &Path, signal: i32) {
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs
+        .lines()
+        .filter_map(|line| line.parse::<i32>().ok())
+        .filter(|&pid| pid > 0)
+    {
+        // SAFETY: sends a signal to a process that the caller started in there.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Where a cgroup would be in each hierarchy of the machine, v1's and v2's, there or not.
+pub fn everywhere(path: &str) -> impl Iterator<Item = PathBuf> {
+    let below = path.trim_start_matches('/').to_owned();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let roots: Vec<PathBuf> = mounts
+        .lines()
+        .filter(|line| line.contains(" - cgroup ") || line.contains(" - cgroup2 "))
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .collect();
+    roots.into_iter().map(move |root| root.join(&below))
 }
 
 /// CPU time of the whole machine without its idling, in ns, exact to the scheduler's clock.
