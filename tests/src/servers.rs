@@ -18,7 +18,10 @@
 pub mod authority;
 pub mod image;
 pub mod kubernetes;
+pub mod kwok;
+pub mod prometheus;
 pub mod server;
+pub mod slurm;
 
 use std::{
     env,
@@ -62,7 +65,6 @@ impl Installed {
 
 /// Why servers that need root and these programs cannot run, printed as `skipped: why`; else
 /// where they are.
-#[expect(clippy::print_stdout, reason = "how a test says that it is skipped")]
 pub(crate) fn find_or_skip<const N: usize>(names: [&str; N]) -> Option<[Installed; N]> {
     let found = || -> Result<Vec<Installed>, String> {
         if let Some(why) = Need::Root.missing() {
@@ -73,10 +75,15 @@ pub(crate) fn find_or_skip<const N: usize>(names: [&str; N]) -> Option<[Installe
     match found() {
         Ok(found) => found.try_into().ok(),
         Err(why) => {
-            println!("skipped: {why}");
+            skip(&why);
             None
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "how a test says that it is skipped")]
+pub(crate) fn skip(why: &str) {
+    println!("skipped: {why}");
 }
 
 /// A port of the loopback that nobody listens on. Below those that the kernel gives to

@@ -29,7 +29,11 @@ pub fn save(root: &Path, reference: &str, archive: &Path) -> Result<()> {
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": { "Env": ["PATH=/bin"] },
+        "config": {
+            "Env": ["PATH=/bin"],
+            // What keeps a pod's namespaces is a container that waits.
+            "Cmd": ["sleep", "2147483647"],
+        },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });
     fs::write(staging.join("config.json"), config.to_string())?;

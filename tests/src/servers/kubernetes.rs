@@ -14,10 +14,13 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use self::{control_plane::ControlPlane, node::Node};
 use super::{
@@ -25,12 +28,15 @@ use super::{
     find_or_skip, image,
     server::{finished, run},
 };
+use crate::wait;
 
 /// An image that every cluster has: a shell with its tools, and this crate's `workload`.
 pub const IMAGE: &str = "docker.io/local/workload:1";
 
 /// The one real node.
 pub const NODE: &str = "node-1";
+
+const SERVERS: [&str; 3] = ["kubernetes", "etcd", "containerd"];
 
 /// How long `kubectl wait` does; only what can no longer come takes that long.
 const PATIENCE: &str = "--timeout=120s";
@@ -53,8 +59,7 @@ impl Cluster {
     /// # Errors
     /// When a server does not get ready: with the end of its log.
     pub fn start() -> Result<Option<Self>> {
-        let names = ["kubernetes", "etcd", "containerd"];
-        let Some([kubernetes, etcd, containerd]) = find_or_skip(names) else {
+        let Some([kubernetes, etcd, containerd]) = find_or_skip(SERVERS) else {
             return Ok(None);
         };
         // Private: whoever has the keys in it is root on this machine.
@@ -84,6 +89,23 @@ impl Cluster {
         cluster.furnish(&containerd.path("bin/busybox"))?;
         cluster.node.until_ready(&cluster.kubectl)?;
         Ok(Some(cluster))
+    }
+
+    /// The one that all tests of a program share, each in a [`Self::namespace`] of its own;
+    /// started when the first asks for it, and gone soon after the program has ended. Prints
+    /// `skipped: why` and answers `None` as [`Self::start`] does.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn shared() -> Result<Option<&'static Self>> {
+        static SHARED: OnceLock<Result<Option<Cluster>, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| Self::start().map_err(|error| format!("{error:#}")));
+        match shared {
+            Ok(Some(cluster)) => Ok(Some(cluster)),
+            // Each test says so for itself.
+            Ok(None) => Ok(find_or_skip(SERVERS).and(None)),
+            Err(why) => bail!("{why}"),
+        }
     }
 
     /// An administrator's.
@@ -179,6 +201,19 @@ impl Cluster {
         self.kubectl.wait(&words, condition)
     }
 
+    /// Makes a namespace in which pods can be made.
+    ///
+    /// # Errors
+    /// When it is there already.
+    pub fn namespace(&self, name: &str) -> Result<()> {
+        self.kubectl(&["create", "namespace", name])?;
+        // Pods are refused until their account is there.
+        wait::until(&format!("{name} has a service account"), || {
+            self.kubectl(&["get", "serviceaccount", "default", "-n", name])
+                .is_ok()
+        })
+    }
+
     /// A token of a service account, which is made if it is not there.
     ///
     /// # Errors
@@ -203,6 +238,11 @@ impl Cluster {
         image::save(root, name, &archive)?;
         self.node.load(&archive)?;
         Ok(fs::remove_file(archive)?)
+    }
+
+    /// Where servers beside it may keep what they like: gone with it.
+    pub(super) fn scratch(&self) -> &Path {
+        self.scratch.path()
     }
 
     fn furnish(&self, busybox: &Path) -> Result<()> {

@@ -178,6 +178,9 @@ fn start_controllers(
         .flag("root-ca-file", authority.certificate())
         // A HorizontalPodAutoscaler looks every 15 s otherwise.
         .flag("horizontal-pod-autoscaler-sync-period", "5s")
+        // Thousands of simulated pods would take minutes.
+        .flag("kube-api-qps", "500")
+        .flag("kube-api-burst", "1000")
         .start()
 }
 
@@ -187,6 +190,8 @@ fn start_scheduler(kubernetes: &Installed, scratch: &Path) -> Result<Server> {
         .flag("kubeconfig", kubeconfig)
         .flag("secure-port", "0")
         .flag("leader-elect", "false")
+        .flag("kube-api-qps", "500")
+        .flag("kube-api-burst", "1000")
         .start()
 }
 

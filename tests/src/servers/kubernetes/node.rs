@@ -161,6 +161,7 @@ state = "{state}/run"
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   BinaryName = "{runc}"
+  Root = "{state}/runc"
 "#
     )
 }
