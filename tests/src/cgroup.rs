@@ -54,15 +54,7 @@ impl Cgroup {
     /// # Errors
     /// When the kernel does not tell.
     pub fn cpu_us(&self) -> Result<u64> {
-        let file = self.folder.join("cpu.stat");
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let usage = text
-            .lines()
-            .find_map(|line| line.strip_prefix("usage_usec "));
-        Ok(usage
-            .context("cpu.stat has no usage_usec")?
-            .trim()
-            .parse()?)
+        cpu_us(&self.folder)
     }
 
     /// Has a command start in it.
@@ -90,6 +82,25 @@ impl Drop for Cgroup {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// CPU time of everything that ever ran in the cgroup at `folder`, v1's or v2's, in µs.
+///
+/// # Errors
+/// When the kernel does not tell, as in those hierarchies of v1 that count other things.
+pub fn cpu_us(folder: &Path) -> Result<u64> {
+    if let Ok(ns) = fs::read_to_string(folder.join("cpuacct.usage")) {
+        return Ok(ns.trim().parse::<u64>()? / 1_000);
+    }
+    let file = folder.join("cpu.stat");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let usage = text
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(usage
+        .context("cpu.stat has no usage_usec")?
+        .trim()
+        .parse()?)
 }
 
 /// Sends a signal to everything in the cgroup at `folder`.
