@@ -61,7 +61,7 @@ pub fn in_cluster() -> io::Result<Remote> {
 
 /// Why the API server has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     /// The request itself failed.
     #[error("the API server: {0}")]
     Http(#[from] HttpError),

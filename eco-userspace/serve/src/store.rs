@@ -121,12 +121,4 @@ impl Store {
             Self::Agents(agents) => agents.read(query),
         }
     }
-
-    /// Whether there would be an answer.
-    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Prometheus(store) => store.ready().await,
-            Self::Agents(agents) => agents.ready(),
-        }
-    }
 }

@@ -110,7 +110,7 @@ impl Agents {
     }
 
     /// Whether any agent answers.
-    pub(super) fn ready(&self) -> Result<(), StoreError> {
+    fn ready(&self) -> Result<(), StoreError> {
         let mut last = "none was named".to_owned();
         for agent in &self.agents {
             match &agent.state().problem {

@@ -64,11 +64,6 @@ impl Prometheus {
         Ok(Rows { rows, warnings })
     }
 
-    /// Whether it answers at all.
-    pub(super) async fn ready(&self) -> Result<(), StoreError> {
-        self.ask("vector(1)").await.map(|_| ())
-    }
-
     async fn ask(&self, expression: &str) -> Result<Parsed, StoreError> {
         // By POST: a question that names many nodes is longer than an address may be.
         let form = format!(
