@@ -97,20 +97,20 @@ pub enum StoreError {
 /// A store, of whichever kind.
 #[derive(Debug)]
 pub(crate) enum Store {
-    Prometheus(Prometheus),
-    Agents(Agents),
+    Prometheus(Box<Prometheus>),
+    Agents(Box<Agents>),
 }
 
 impl Store {
     /// Agents are asked from now on, in the background; a store when there is a question.
     pub(crate) fn open(source: &Source) -> Result<Self, StoreError> {
         Ok(match source {
-            Source::Store(remote) => Self::Prometheus(Prometheus::new(remote)?),
+            Source::Store(remote) => Self::Prometheus(Box::new(Prometheus::new(remote)?)),
             Source::Agents {
                 agents,
                 interval,
                 history,
-            } => Self::Agents(Agents::start(agents, *interval, *history)?),
+            } => Self::Agents(Box::new(Agents::start(agents, *interval, *history)?)),
         })
     }
 
