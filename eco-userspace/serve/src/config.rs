@@ -10,8 +10,6 @@ use crate::{http_client::Remote, store::Source, tls::Tls};
 pub struct Config {
     /// Where the API listens; port 0 for any free one.
     pub listen: SocketAddr,
-    /// Where KEDA's external scaler listens, if it does.
-    pub keda_listen: Option<SocketAddr>,
     /// Where the numbers come from.
     pub source: Source,
     /// How the API is served.
@@ -91,7 +89,6 @@ mod tests {
     fn config(listen: &str, tls: Tls, access: AccessRule) -> Config {
         Config {
             listen: listen.parse().unwrap(),
-            keda_listen: None,
             source: Source::Store(Remote::at("http://store")),
             tls,
             access,

@@ -7,6 +7,7 @@
 
 mod api;
 mod auth;
+mod client;
 mod cluster;
 mod config;
 mod consumption;
@@ -24,6 +25,7 @@ mod test_server;
 mod tls;
 
 pub use api::GROUP;
+pub use client::{Client, ClientError};
 pub use cluster::in_cluster;
 pub use config::{AccessRule, Config, ConfigError, USUAL_POWER_WINDOW};
 pub use http_client::{HttpError, Remote};

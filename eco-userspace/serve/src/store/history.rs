@@ -131,7 +131,7 @@ mod tests {
     fn sample(pod: &str, value: f64) -> Sample {
         Sample {
             family: &POD_CPU,
-            labels: ["n", "ns", pod, "c"].map(str::to_owned).into(),
+            labels: ["n", "ns", pod, "c", "u"].map(str::to_owned).into(),
             value,
         }
     }

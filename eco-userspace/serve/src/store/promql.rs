@@ -115,7 +115,7 @@ mod tests {
         };
         assert_eq!(
             expression(&asked),
-            "sum by (node, domain) (max by (node, namespace, pod, container, domain) \
+            "sum by (node, domain) (max by (node, namespace, pod, container, uid, domain) \
              (increase(eco_pod_energy_joules_total{namespace=\"a\",pod=~\"x-1|y\\\\.2\"}[60000ms])))"
         );
     }

@@ -27,19 +27,19 @@ families! {
     NODE_ENERGY = "eco_node_energy_joules_total"
         by "node" "domain" "device" "source" "estimated";
     NODE_CARBON = "eco_node_carbon_grams_total"
-        by "node" "domain" "device" "zone" "kind" "source" "estimated";
+        by "node" "domain" "device" "source" "estimated";
     IDLE_ENERGY = "eco_idle_energy_joules_total" by "node" "domain" "device" "source";
     UNATTRIBUTED_ENERGY = "eco_unattributed_energy_joules_total"
         by "node" "domain" "device" "source" "reason";
     UNIT_ENERGY = "eco_unit_energy_joules_total" by "node" "kind" "name" "domain";
     UNIT_CPU = "eco_unit_cpu_seconds_total" by "node" "kind" "name";
-    POD_ENERGY = "eco_pod_energy_joules_total" by "node" "namespace" "pod" "container" "domain";
+    POD_ENERGY = "eco_pod_energy_joules_total"
+        by "node" "namespace" "pod" "container" "uid" "domain";
     POD_CARBON = "eco_pod_carbon_grams_total"
-        by "node" "namespace" "pod" "container" "domain" "zone" "kind" "source" "estimated";
-    POD_CPU = "eco_pod_cpu_seconds_total" by "node" "namespace" "pod" "container";
+        by "node" "namespace" "pod" "container" "uid" "domain";
+    POD_CPU = "eco_pod_cpu_seconds_total" by "node" "namespace" "pod" "container" "uid";
     JOB_ENERGY = "eco_job_energy_joules_total" by "node" "manager" "job" "user" "domain";
-    JOB_CARBON = "eco_job_carbon_grams_total"
-        by "node" "manager" "job" "user" "domain" "zone" "kind" "source" "estimated";
+    JOB_CARBON = "eco_job_carbon_grams_total" by "node" "manager" "job" "user" "domain";
     JOB_CPU = "eco_job_cpu_seconds_total" by "node" "manager" "job" "user";
     INTENSITY = "eco_carbon_intensity_grams_per_kwh"
         by "node" "zone" "source" "kind" "estimated";
