@@ -5,7 +5,7 @@ use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use eco_agent::config::parse_duration;
-use eco_serve::{AccessRule, Config, Remote, ServeError, Source, Tls, in_cluster, serve};
+use eco_serve::{AccessRule, Config, Keda, Remote, ServeError, Source, Tls, in_cluster, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -66,6 +66,19 @@ pub(crate) struct ServeArgs {
         default_value = "127.0.0.1:9511"
     )]
     listen: SocketAddr,
+
+    /// Where KEDA's external scaler listens; nowhere if absent.
+    #[arg(long, env = "ECO_SERVE__KEDA_LISTEN", value_name = "ADDR")]
+    keda_listen: Option<SocketAddr>,
+
+    /// CAs in PEM of KEDA's client certificate, which it then must have.
+    #[arg(
+        long,
+        env = "ECO_SERVE__KEDA_CLIENT_CA_FILE",
+        value_name = "FILE",
+        requires = "keda_listen"
+    )]
+    keda_client_ca_file: Option<PathBuf>,
 
     /// Who may ask: whom the API server lets, or everybody on this machine.
     #[arg(long, env = "ECO_SERVE__ACCESS", value_enum)]
@@ -183,6 +196,10 @@ impl ServeArgs {
         };
         Ok(Config {
             listen: self.listen,
+            keda: self.keda_listen.map(|listen| Keda {
+                listen,
+                client_ca_file: self.keda_client_ca_file.clone(),
+            }),
             source: self.source(),
             tls,
             access,

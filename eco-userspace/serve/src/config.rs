@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an operator decides.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{http_client::Remote, store::Source, tls::Tls};
 
@@ -10,6 +10,8 @@ use crate::{http_client::Remote, store::Source, tls::Tls};
 pub struct Config {
     /// Where the API listens; port 0 for any free one.
     pub listen: SocketAddr,
+    /// KEDA's external scaler, if it is served.
+    pub keda: Option<Keda>,
     /// Where the numbers come from.
     pub source: Source,
     /// How the API is served.
@@ -21,6 +23,16 @@ pub struct Config {
     pub api_server: Option<Remote>,
     /// The span that power is a mean over: at least two scrapes.
     pub power_window: Duration,
+}
+
+/// How KEDA's external scaler is served: with TLS, and the same certificate, if the API is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keda {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// CAs in PEM that have signed KEDA's client certificate. Without it whoever reaches the
+    /// address may ask: KEDA has no other way to say who it is, so the network must be closed.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// Who may ask.
@@ -53,6 +65,9 @@ pub enum ConfigError {
     /// Nobody to ask who may.
     #[error("without an API server nobody can decide who may ask: name one with --kubernetes")]
     NobodyDecides,
+    /// A client certificate is part of TLS.
+    #[error("KEDA's client certificate can only be checked where there is TLS: give a certificate")]
+    ClientsWithoutTls,
     /// The power window is no window.
     #[error("a power window of {0} s is not between 2 s and an hour")]
     PowerWindow(u64),
@@ -70,6 +85,14 @@ impl Config {
                 return Err(ConfigError::NobodyDecides);
             }
             _ => {}
+        }
+        if let Some(keda) = &self.keda {
+            if keda.client_ca_file.is_some() && self.tls == Tls::Off {
+                return Err(ConfigError::ClientsWithoutTls);
+            }
+            if self.access == AccessRule::Everybody && !keda.listen.ip().is_loopback() {
+                return Err(ConfigError::OpenToTheNetwork(keda.listen));
+            }
         }
         if self.tls == Tls::Off && !is_local {
             return Err(ConfigError::InTheClear(self.listen));
@@ -89,6 +112,7 @@ mod tests {
     fn config(listen: &str, tls: Tls, access: AccessRule) -> Config {
         Config {
             listen: listen.parse().unwrap(),
+            keda: None,
             source: Source::Store(Remote::at("http://store")),
             tls,
             access,
@@ -113,6 +137,24 @@ mod tests {
         assert!(matches!(delegated.check(), Err(ConfigError::InTheClear(_))));
         delegated.tls = Tls::SelfSigned;
         assert_eq!(delegated.check(), Ok(()));
+    }
+
+    #[test]
+    fn kedas_scaler_is_not_opened_to_the_network_by_an_open_api() {
+        let mut config = config("127.0.0.1:0", Tls::Off, AccessRule::Everybody);
+        let mut keda = Keda {
+            listen: "0.0.0.0:9512".parse().unwrap(),
+            client_ca_file: None,
+        };
+        config.keda = Some(keda.clone());
+        assert!(matches!(
+            config.check(),
+            Err(ConfigError::OpenToTheNetwork(_))
+        ));
+        keda.listen = "127.0.0.1:9512".parse().unwrap();
+        keda.client_ca_file = Some("ca.crt".into());
+        config.keda = Some(keda);
+        assert_eq!(config.check(), Err(ConfigError::ClientsWithoutTls));
     }
 
     #[test]

@@ -111,7 +111,8 @@ async fn pods(
     };
     let values = service
         .pod_metrics(metric, &namespace, &pods, &selector)
-        .await?;
+        .await?
+        .values;
     if let (Pods::Named(name), true) = (&pods, values.is_empty()) {
         return Err(Refusal::absent(metric.absence(&namespace, name)));
     }

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Takes connections, and answers what comes over them until it is told to stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,6 +24,8 @@ use tower_service::Service as _;
 
 use crate::{
     auth::Peer,
+    keda,
+    service::Service,
     tls::{self, ServerTls},
 };
 
@@ -34,11 +41,23 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// After a connection could not be taken (no descriptor is free), until the next try.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Serves `router` until `stop` says so.
+/// After such a silence an idle peer is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What is spoken over connections.
+#[derive(Clone)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1: the API, for people and for Kubernetes.
+    Http(Router),
+    /// gRPC: KEDA's external scaler.
+    Keda(Arc<Service>),
+}
+
+/// Serves until `stop` says so.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
-    router: Router,
+    protocol: Protocol,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -49,17 +68,17 @@ pub(crate) async fn serve(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, place) = accepted;
-        let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
+        let (tls, protocol, watcher) = (tls.clone(), protocol.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _place = place;
             let Some(tls) = tls else {
-                answer(stream, Peer::default(), router, watcher).await;
+                protocol.answer(stream, Peer::default(), watcher).await;
                 return;
             };
             match timeout(FIRST_WORDS, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let peer = tls::peer(stream.get_ref().1.peer_certificates());
-                    answer(stream, peer, router, watcher).await;
+                    protocol.answer(stream, peer, watcher).await;
                 }
                 Ok(Err(why)) => tracing::debug!(%why, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -73,7 +92,7 @@ pub(crate) async fn serve(
 }
 
 /// The next connection, once there is a place for it.
-pub(crate) async fn accept(
+async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> (TcpStream, Option<OwnedSemaphorePermit>) {
@@ -94,23 +113,40 @@ pub(crate) async fn accept(
     }
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
-    peer: Peer,
-    router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
-        router.clone().call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(FIRST_WORDS)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(why) = watcher.watch(connection).await {
-        tracing::debug!(%why, "a connection broke");
+impl Protocol {
+    async fn answer<S>(self, stream: S, peer: Peer, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        let ended = match self {
+            Self::Http(router) => {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(peer.clone());
+                    router.clone().call(request)
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(FIRST_WORDS)
+                    .serve_connection(stream, service);
+                watcher.watch(connection).await
+            }
+            Self::Keda(shared) => {
+                let service = service_fn(move |request| {
+                    let answer = keda::answer(Arc::clone(&shared), request);
+                    async { Ok::<_, Infallible>(answer.await) }
+                });
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .keep_alive_interval(SILENCE)
+                    .serve_connection(stream, service);
+                watcher.watch(connection).await
+            }
+        };
+        if let Err(why) = ended {
+            tracing::debug!(%why, "a connection broke");
+        }
     }
 }
 

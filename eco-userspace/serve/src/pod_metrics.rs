@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The three numbers per pod that machines act on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     consumption::{Layout, Sums},
@@ -29,6 +32,15 @@ pub(crate) enum Pods {
     Named(String),
     /// Those that a label selector picks; all without one.
     Selected(Option<String>),
+}
+
+/// What was found of some pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PodValues {
+    /// By pod. One of which nothing is known is not in here, rather than zero.
+    pub(crate) values: BTreeMap<String, f64>,
+    /// How many there are, known or not; `None` where nobody was asked.
+    pub(crate) exist: Option<usize>,
 }
 
 impl PodMetric {
@@ -79,8 +91,7 @@ impl PodMetric {
 }
 
 impl Service {
-    /// A metric of some pods of a namespace, by pod. A pod of which nothing is known is not in
-    /// the answer, rather than zero.
+    /// A metric of some pods of a namespace.
     ///
     /// Which pods there are, and what labels they have, is the API server's to say: series of a
     /// pod outlive it for minutes, and an autoscaler would count it.
@@ -90,7 +101,7 @@ impl Service {
         namespace: &str,
         pods: &Pods,
         selector: &Selector,
-    ) -> Result<BTreeMap<String, f64>, Refusal> {
+    ) -> Result<PodValues, Refusal> {
         let layout = Layout::new(&["pod"], None);
         let mut matchers = vec![Matcher::is("namespace", namespace)];
         if let Pods::Named(name) = pods {
@@ -133,6 +144,9 @@ impl Service {
             let exists = existing.as_ref().is_none_or(|pods| pods.contains(pod));
             exists.then(|| (pod.clone(), sum.total))
         });
-        Ok(named.collect())
+        Ok(PodValues {
+            values: named.collect(),
+            exist: existing.as_ref().map(BTreeSet::len),
+        })
     }
 }

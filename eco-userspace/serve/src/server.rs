@@ -10,7 +10,7 @@ use crate::{
     cluster::Cluster,
     config::{AccessRule, Config, ConfigError},
     http_client::HttpError,
-    listener,
+    listener::{self, Protocol},
     own_metrics::OwnMetrics,
     service::{Service, router},
     store::{Store, StoreError},
@@ -48,7 +48,16 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Arc<ServerTls>>,
+    keda: Option<Scaler>,
     service: Arc<Service>,
+}
+
+/// KEDA's own door.
+#[derive(Debug)]
+struct Scaler {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// Serves until `stop` is done: listens, says where in the log, and answers.
@@ -78,6 +87,19 @@ impl Server {
             (AccessRule::Everybody, _) => Access::Everybody,
         };
         let (listener, address) = bind(config.listen).await?;
+        let keda = match &config.keda {
+            None => None,
+            Some(keda) => {
+                let (listener, address) = bind(keda.listen).await?;
+                let ca = keda.client_ca_file.as_deref();
+                let tls = tls.as_ref().map(|tls| tls.for_grpc(ca)).transpose()?;
+                Some(Scaler {
+                    listener,
+                    address,
+                    tls,
+                })
+            }
+        };
         let service = Service {
             store: Store::open(&config.source)?,
             cluster,
@@ -90,6 +112,7 @@ impl Server {
             listener,
             address,
             tls,
+            keda,
             service: Arc::new(service),
         })
     }
@@ -100,10 +123,17 @@ impl Server {
         listener::shown(self.address, self.tls.is_some())
     }
 
+    /// Where KEDA's external scaler listens, if it does: `127.0.0.1:9512`.
+    #[must_use]
+    pub fn keda_address(&self) -> Option<SocketAddr> {
+        self.keda.as_ref().map(|keda| keda.address)
+    }
+
     /// Answers until `stop` is done, and what is under way then.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        tracing::info!(url = self.url(), "eco serve listens");
-        let (stopped, stopping) = watch::channel(false);
+        let keda = self.keda_address().map(tracing::field::display);
+        tracing::info!(url = self.url(), keda, "eco serve listens");
+        let (stop_all, stopping) = watch::channel(false);
         let mut followers = Vec::new();
         if let (Access::Delegated(_), Some(cluster)) =
             (&*self.service.access, self.service.cluster.clone())
@@ -119,12 +149,19 @@ impl Server {
         if let Some(tls) = self.tls.clone() {
             followers.push(tokio::spawn(tls::follow_files(tls)));
         }
-        let serving = listener::serve(self.listener, self.tls, router(self.service), stopping);
-        let stopping = async {
-            stop.await;
-            let _ = stopped.send(true);
+        let scaling = async {
+            if let Some(keda) = self.keda {
+                let protocol = Protocol::Keda(Arc::clone(&self.service));
+                listener::serve(keda.listener, keda.tls, protocol, stopping.clone()).await;
+            }
         };
-        tokio::join!(serving, stopping);
+        let protocol = Protocol::Http(router(Arc::clone(&self.service)));
+        let serving = listener::serve(self.listener, self.tls, protocol, stopping.clone());
+        let stopped = async {
+            stop.await;
+            let _ = stop_all.send(true);
+        };
+        tokio::join!(serving, scaling, stopped);
         followers.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

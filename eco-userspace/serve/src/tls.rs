@@ -5,13 +5,14 @@
 mod certificate;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
@@ -65,11 +66,31 @@ impl ServerTls {
             Tls::Files { certificate, key } => Served::from_files(certificate, key)?,
         };
         let served = Arc::new(served);
-        let current = config(&served, None)?;
+        let current = config(&served, HTTP_1, None)?;
         Ok(Some(Arc::new(Self {
             served,
             current: RwLock::new(Arc::new(current)),
         })))
+    }
+
+    /// The same certificate for gRPC. With CAs, whoever connects must have a certificate of one.
+    pub(crate) fn for_grpc(&self, client_ca_file: Option<&Path>) -> Result<Arc<Self>, TlsError> {
+        let authorities = client_ca_file.map(|path| {
+            std::fs::read_to_string(path).map_err(|why| TlsError::File {
+                path: path.to_owned(),
+                why: why.to_string(),
+            })
+        });
+        let authorities = authorities.transpose()?;
+        let clients = authorities.as_deref().map(|pem| Clients {
+            authorities: pem,
+            must_be_known: true,
+        });
+        let current = config(&self.served, HTTP_2, clients)?;
+        Ok(Arc::new(Self {
+            served: Arc::clone(&self.served),
+            current: RwLock::new(Arc::new(current)),
+        }))
     }
 
     /// For the next connection.
@@ -81,7 +102,11 @@ impl ServerTls {
     /// From now on, client certificates of these CAs are asked for and checked. Nobody needs one;
     /// who has another is refused.
     fn ask_for_clients(&self, authorities: &str) -> Result<(), TlsError> {
-        let config = config(&self.served, Some(authorities))?;
+        let clients = Clients {
+            authorities,
+            must_be_known: false,
+        };
+        let config = config(&self.served, HTTP_1, Some(clients))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(())
     }
@@ -144,33 +169,51 @@ pub(crate) fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Peer {
     Peer { common_name: name }
 }
 
-fn config(served: &Arc<Served>, authorities: Option<&str>) -> Result<ServerConfig, TlsError> {
+/// What is spoken inside of TLS, as the handshake names it.
+const HTTP_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
+
+/// Client certificates that are asked for.
+struct Clients<'a> {
+    /// CAs in PEM.
+    authorities: &'a str,
+    must_be_known: bool,
+}
+
+fn config(
+    served: &Arc<Served>,
+    protocol: &[u8],
+    clients: Option<Clients<'_>>,
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::other)?;
-    let builder = match authorities {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(pem) => builder.with_client_cert_verifier(verifier(pem, provider)?),
+        Some(clients) => builder.with_client_cert_verifier(verifier(&clients, provider)?),
     };
     let mut config = builder.with_cert_resolver(Arc::clone(served) as Arc<_>);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 
 fn verifier(
-    pem: &str,
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    clients: &Clients<'_>,
+    provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(clients.authorities.as_bytes()) {
         let certificate = certificate.map_err(TlsError::other)?;
         roots.add(certificate).map_err(TlsError::other)?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .allow_unauthenticated()
-        .build()
-        .map_err(TlsError::other)
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if clients.must_be_known {
+        builder
+    } else {
+        builder.allow_unauthenticated()
+    };
+    builder.build().map_err(TlsError::other)
 }
 
 #[cfg(test)]

@@ -140,6 +140,7 @@ async fn only_the_front_proxys_certificate_says_who_asks() {
     let store = TestServer::answering(200, empty).await;
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        keda: None,
         source: Source::Store(Remote::at(store.url())),
         tls: Tls::SelfSigned,
         access: AccessRule::Delegated,
