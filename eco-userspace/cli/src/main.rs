@@ -6,12 +6,18 @@ mod client;
 mod energy;
 mod exit;
 mod intensity;
+mod kubectl_eco;
 mod out;
 mod run;
+mod serve;
 mod status;
 mod top;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +46,7 @@ enum Command {
     Status(status::StatusArgs),
     Intensity(intensity::IntensityArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Serve(Box<serve::ServeArgs>),
 }
 
 const HELP: &str = "\
@@ -50,6 +57,9 @@ Example:
   eco run -- make -j4";
 
 fn main() -> ExitCode {
+    if is_plug_in() {
+        return exit::code(kubectl_eco::main(&kubectl_eco::KubectlEco::parse()));
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(args) => run::main(&cli.socket, args),
@@ -57,6 +67,14 @@ fn main() -> ExitCode {
         Command::Status(args) => status::main(&cli.socket, &args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Calibrate(args) => calibrate::main(&args),
+        Command::Serve(args) => serve::main(&args),
     };
     exit::code(outcome)
+}
+
+/// Whether kubectl started this, under the name of a plug-in of its own.
+fn is_plug_in() -> bool {
+    let name = env::args_os().next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or_default();
+    name == kubectl_eco::NAME
 }

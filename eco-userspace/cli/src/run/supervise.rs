@@ -229,7 +229,13 @@ impl Supervisor<'_> {
         if self.job.cgroup().is_some() {
             return self.booked();
         }
-        self.booked() + self.reaper.living().iter().map(|process| process.cpu).sum()
+        self.booked()
+            + self
+                .reaper
+                .living()
+                .iter()
+                .map(|process| process.cpu)
+                .sum::<Duration>()
     }
 
     /// CPU time that the kernel has booked for the job: in its cgroup, or else as resource
