@@ -18,6 +18,7 @@ pub mod homes;
 pub mod http;
 pub mod jobs;
 pub mod latency;
+pub mod memory;
 pub mod meters;
 pub mod metrics;
 pub mod own;

@@ -14,7 +14,7 @@ use eco_agent::{
     config::{self, Config, Settings},
     core::Core,
     http::{Peer, router},
-    privileges,
+    memory, privileges,
     service::Service,
 };
 use tokio::{
@@ -131,6 +131,7 @@ fn run(config: Config) -> Result<()> {
     // Before the first thread: each has capabilities of its own, and inherits its maker's.
     let left = privileges::drop_unused(core.needs());
     let service = Service::start(core).context("starting the tick")?;
+    memory::release_code();
     tracing::info!(socket = %path.display(), capabilities = ?left, "eco-agent is ready");
 
     let served = runtime.block_on(serve(&service, socket, tcp));
