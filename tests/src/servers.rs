@@ -16,6 +16,7 @@
 //! ```
 
 pub mod authority;
+pub mod helm;
 pub mod image;
 pub mod kubernetes;
 pub mod kwok;

@@ -6,6 +6,7 @@ use std::process::Command;
 use eco_tests::{
     cgroup,
     servers::{
+        helm::Helm,
         kubernetes::{Cluster, IMAGE, NODE},
         kwok::Kwok,
         server::run,
@@ -95,6 +96,27 @@ fn the_kubelet_tells_its_pods_to_whom_it_knows() {
     cluster
         .kubectl(&["delete", "pod", "one", "-n", "told"])
         .unwrap();
+}
+
+#[test]
+fn a_chart_is_installed() {
+    let Some(cluster) = Cluster::shared().unwrap() else {
+        return;
+    };
+    let Some(helm) = Helm::find(cluster) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("chart");
+    let path = chart.to_str().unwrap();
+    helm.run(&["create", path]).unwrap();
+    // Its own images are not here, and nothing is to be fetched.
+    helm.run(&["install", "one", path, "--set", "replicaCount=0"])
+        .unwrap();
+    let deployments = cluster
+        .kubectl(&["get", "deployments", "-o", "name"])
+        .unwrap();
+    assert!(deployments.contains("one-chart"), "{deployments}");
 }
 
 #[test]

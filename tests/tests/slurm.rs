@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A real Slurm on this machine, and what its jobs use.
 
+use std::fs;
+
 use eco_tests::{cgroup, servers::slurm::Slurm, wait};
 
 #[test]
@@ -42,6 +44,17 @@ fn each_step_and_each_task_of_an_array_has_a_cgroup() {
         "{output}"
     );
 
-    let array = slurm.sbatch(&["--array=1-3"], &script).unwrap();
+    let output = "--output=task-%a";
+    let array = slurm.sbatch(&["--array=1-3", output], &script).unwrap();
     slurm.until_completed(array).unwrap();
+    let mut cgroups: Vec<String> = (1..=3)
+        .map(|task| fs::read_to_string(slurm.folder().join(format!("task-{task}"))).unwrap())
+        .filter_map(|text| {
+            let line = text.lines().find(|line| line.contains("/step_0"))?;
+            line.split(':').nth(2).map(str::to_owned)
+        })
+        .collect();
+    cgroups.sort();
+    cgroups.dedup();
+    assert_eq!(cgroups.len(), 3, "{cgroups:?}");
 }

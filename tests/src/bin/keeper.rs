@@ -2,10 +2,11 @@
 //! Runs a server for a test, and leaves nothing of it when the test is gone: not its children,
 //! also those that made themselves independent (container shims, job managers), not their
 //! cgroups, not their mounts. The kernel tells when the test is gone, however it ended: this
-//! program's stdin closes.
+//! program's stdin closes. A byte on stdin tells that the test goes on without the server.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -36,6 +37,11 @@ struct Arguments {
     #[arg(long)]
     cgroup: Vec<String>,
 
+    /// containerd's folder of tasks: each has one in it, whose file `address` names a socket of
+    /// its shim, which is elsewhere and is removed in the end.
+    #[arg(long)]
+    tasks: Option<PathBuf>,
+
     /// The server.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -47,21 +53,23 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let test = parent();
     let kept = keep(&arguments.command);
     kill_children();
     for path in &arguments.cgroup {
         cgroup::everywhere(path).for_each(|folder| remove_cgroup(&folder));
     }
     unmount_below(&arguments.state);
-    if parent() != test {
+    if let Some(tasks) = &arguments.tasks {
+        remove_shim_sockets(tasks);
+    }
+    if matches!(kept, Ok(End::Test)) {
         let _ = insist(|| match fs::remove_dir_all(&arguments.scratch) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
     }
     match kept {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("keeper: {error:#}");
             ExitCode::FAILURE
@@ -69,8 +77,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the server until it ends or stdin closes.
-fn keep(command: &[String]) -> Result<()> {
+/// Why a server is ended.
+enum End {
+    /// The test has no more use for it.
+    Server,
+    /// There is no test any more.
+    Test,
+}
+
+/// Runs the server until it is to end.
+///
+/// # Errors
+/// When it ends by itself, or cannot be started.
+fn keep(command: &[String]) -> Result<End> {
     // SAFETY: numbers only. An interrupt at the terminal is the test's to act on.
     unsafe {
         libc::setsid();
@@ -89,9 +108,14 @@ fn keep(command: &[String]) -> Result<()> {
     }
     let server = server.spawn().with_context(|| program.clone())?;
     loop {
-        let (test_is_gone, somebody_died) = wait(&deaths)?;
-        if test_is_gone {
-            return Ok(());
+        let (test_spoke, somebody_died) = wait(&deaths)?;
+        if test_spoke {
+            let is_at_its_end = matches!(io::stdin().read(&mut [0]), Ok(0) | Err(_));
+            return Ok(if is_at_its_end {
+                End::Test
+            } else {
+                End::Server
+            });
         }
         if somebody_died && reap().any(|pid| pid == server.id() as i32) {
             anyhow::bail!("{program} has ended");
@@ -115,7 +139,7 @@ fn deaths() -> io::Result<OwnedFd> {
     }
 }
 
-/// Returns whether stdin has closed, and whether a child has died.
+/// Returns whether there is something on stdin, its end included, and whether a child has died.
 fn wait(deaths: &OwnedFd) -> io::Result<(bool, bool)> {
     let watched = |fd| libc::pollfd {
         fd,
@@ -138,7 +162,6 @@ fn wait(deaths: &OwnedFd) -> io::Result<(bool, bool)> {
         // SAFETY: a live local, as long as what signalfd(2) writes.
         unsafe { libc::read(deaths.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
     }
-    // Nobody writes to stdin: it is readable at its end only.
     Ok((fds[0].revents != 0, died))
 }
 
@@ -184,6 +207,15 @@ fn remove_cgroup(folder: &Path) {
     });
 }
 
+fn remove_shim_sockets(tasks: &Path) {
+    for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
+        let address = fs::read_to_string(task.path().join("address")).unwrap_or_default();
+        if let Some(socket) = address.trim().strip_prefix("unix://") {
+            let _ = fs::remove_file(socket);
+        }
+    }
+}
+
 fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     // proc(5): the fifth field is the mount point. What is mounted last lies on top.
@@ -209,9 +241,4 @@ fn insist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         }
     }
     attempt()
-}
-
-fn parent() -> i32 {
-    // SAFETY: takes nothing and returns a number.
-    unsafe { libc::getppid() }
 }

@@ -5,6 +5,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -83,6 +84,14 @@ impl Launch {
         self
     }
 
+    /// Where it keeps the tasks if it is containerd, whose shims' sockets would
+    /// stay.
+    #[must_use]
+    pub fn tasks(mut self, folder: &Path) -> Self {
+        self.keeper.arg("--tasks").arg(folder);
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -147,7 +156,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
+        if let Some(mut stdin) = self.keeper.stdin.take() {
+            // Without it, the keeper would take the whole test for gone.
+            let _ = stdin.write_all(b".");
+        }
         let _ = self.keeper.wait();
     }
 }

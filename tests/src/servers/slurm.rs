@@ -129,28 +129,26 @@ impl Slurm {
         run(self.command("scontrol").args(arguments))
     }
 
-    /// Waits until a job has ended well.
+    /// Waits until a job has ended well, with all tasks if it is an array.
     ///
     /// # Errors
-    /// When it ends otherwise, or not at all: with what Slurm knows of it and what it printed.
+    /// When it ends otherwise, or not at all: with what Slurm knows of it.
     pub fn until_completed(&self, job: u32) -> Result<()> {
         let show = || self.scontrol(&["show", "job", &job.to_string()]);
-        let state = || {
+        let ended = wait::until_some(&format!("job {job} ends"), || {
             let shown = show().ok()?;
-            let word = shown
-                .split_whitespace()
-                .find_map(|word| word.strip_prefix("JobState="))?;
-            (!["PENDING", "RUNNING", "COMPLETING"].contains(&word)).then(|| word.to_owned())
-        };
-        let ended = wait::until_some(&format!("job {job} ends"), state);
-        if matches!(ended.as_deref(), Ok("COMPLETED")) {
-            return Ok(());
+            let words = shown.split_whitespace();
+            let states: Vec<&str> = words.filter_map(|w| w.strip_prefix("JobState=")).collect();
+            let is_over = |state| !["PENDING", "RUNNING", "COMPLETING"].contains(state);
+            states
+                .iter()
+                .all(is_over)
+                .then(|| states.iter().all(|state| *state == "COMPLETED"))
+        });
+        match ended {
+            Ok(true) => Ok(()),
+            _ => bail!("job {job}: {}", show()?),
         }
-        bail!(
-            "job {job}: {}\n{}",
-            show()?,
-            self.output(job).unwrap_or_default()
-        )
     }
 
     /// What a job has printed.

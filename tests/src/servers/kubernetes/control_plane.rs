@@ -10,6 +10,7 @@ use std::{
 use anyhow::Result;
 use rcgen::KeyPair;
 
+use super::NODE;
 use crate::servers::{
     Installed,
     authority::{Authority, Identity},
@@ -21,19 +22,8 @@ use crate::servers::{
 /// somebody else: its own aggregation layer, towards servers like eco's.
 const FRONT_PROXY: &str = "front-proxy-client";
 
-/// Who speaks with the API server: the file's name, who it is, and of which group.
-const CLIENTS: [(&str, &str, &str); 5] = [
-    ("admin", "admin", "system:masters"),
-    ("controllers", "system:kube-controller-manager", ""),
-    ("scheduler", "system:kube-scheduler", ""),
-    ("kubelet", "system:node:node-1", "system:nodes"),
-    // The API server itself, towards the kubelet.
-    (
-        "kubelet-client",
-        "kube-apiserver-kubelet-client",
-        "system:masters",
-    ),
-];
+/// The API server itself, towards the kubelet.
+const KUBELET_CLIENT: &str = "kubelet-client";
 
 pub(super) struct ControlPlane {
     _scheduler: Server,
@@ -53,8 +43,8 @@ impl ControlPlane {
         authority: &Authority,
     ) -> Result<Self> {
         let pki = scratch.join("pki");
-        for (file, name, group) in CLIENTS {
-            authority.issue(file, name, group, &[])?;
+        for (file, name, group) in clients() {
+            authority.issue(file, &name, group, &[])?;
         }
         // With this the API server signs service accounts' tokens.
         let accounts = KeyPair::generate()?;
@@ -69,7 +59,7 @@ impl ControlPlane {
             key: pki.join("kubelet-client.key"),
         };
         let mut apiserver = apiserver.start()?;
-        for (file, ..) in CLIENTS {
+        for (file, ..) in clients() {
             write_kubeconfig(&pki, file, port)?;
         }
         let admin = pki.join("admin.kubeconfig");
@@ -93,7 +83,7 @@ impl ControlPlane {
         address(self.port)
     }
 
-    /// The file with which one of [`CLIENTS`] speaks with the API server.
+    /// The file with which one of [`clients`] speaks with the API server.
     pub(super) fn kubeconfig(&self, file: &str) -> PathBuf {
         self.pki.join(format!("{file}.kubeconfig"))
     }
@@ -101,6 +91,18 @@ impl ControlPlane {
     pub(super) fn kubelet_client(&self) -> &Identity {
         &self.kubelet_client
     }
+}
+
+/// Who speaks with the API server or for it: the file's name, who it is, and of which group.
+fn clients() -> [(&'static str, String, &'static str); 5] {
+    let client = |file, name: &str, group| (file, name.to_owned(), group);
+    [
+        client("admin", "admin", "system:masters"),
+        client("controllers", "system:kube-controller-manager", ""),
+        client("scheduler", "system:kube-scheduler", ""),
+        ("kubelet", format!("system:node:{NODE}"), "system:nodes"),
+        client(KUBELET_CLIENT, KUBELET_CLIENT, "system:masters"),
+    ]
 }
 
 fn start_etcd(etcd: &Installed, scratch: &Path, port: u16) -> Result<Server> {

@@ -125,7 +125,8 @@ fn start_containerd(containerd: &Installed, scratch: &Path, socket: &Path) -> Re
     )?;
     let config = state.join("config.toml");
     fs::write(&config, containerd_config(containerd, &state, socket))?;
-    let mut server = launch.flag("config", &config).start()?;
+    let tasks = state.join("run/io.containerd.runtime.v2.task/k8s.io");
+    let mut server = launch.flag("config", &config).tasks(&tasks).start()?;
     let ctr = containerd.path("usr/bin/ctr");
     server.until_ready(|| {
         let mut version = Command::new(&ctr);
