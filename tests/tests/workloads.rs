@@ -30,6 +30,9 @@ const BAR: f64 = 0.995;
 /// a fiftieth of one that lives for 10 ms, and whoever is charged twice has far more.
 const TWICE: f64 = 1.05;
 
+/// The kernel's own blindness is no excuse for more than this.
+const MISSED: f64 = 0.02;
+
 /// One test's load is not another's.
 static MACHINE: Mutex<()> = Mutex::new(());
 
@@ -243,7 +246,7 @@ fn pods_that_come_and_go_fifty_a_second_are_charged_by_name() {
         let due = Duration::from_millis(20) * (number - 999) as u32;
         thread::sleep(due.saturating_sub(begun.elapsed()));
     }
-    let mut sum = 0.0;
+    let (mut sum, mut missed) = (0.0, 0.0);
     let asked = wait::until("all by name", || {
         let units = agent.json("/v1/units?kind=pod").unwrap();
         let units = units["units"].as_array().unwrap().clone();
@@ -252,15 +255,22 @@ fn pods_that_come_and_go_fifty_a_second_are_charged_by_name() {
             name.starts_with("churn/pod-")
         });
         sum = named.map(cpu_seconds).sum();
-        sum > BAR * used
+        // Where the kernel tells its programs nothing of a death (on some machines of one in a
+        // hundred), whoever waited for the dead is charged, and that is counted.
+        let status = agent.status().unwrap();
+        let missed_ns = status["discrepancies"]["parent_remainder_ns"].as_f64();
+        missed = missed_ns.unwrap() / 1e9;
+        sum + missed > BAR * used
     });
     println!(
-        "{rounds} pods in {:.1} s: {sum:.3} s of {used:.3} s by name; the kubelet was asked {} times",
+        "{rounds} pods in {:.1} s: of {used:.3} s {sum:.3} s by name, {missed:.3} s the kernel did \
+         not tell of; the kubelet was asked {} times",
         begun.elapsed().as_secs_f64(),
         node.standin.asked().len()
     );
     asked.unwrap();
     assert!(sum < TWICE * used, "{sum} of {used}");
+    assert!(missed < MISSED * used, "{missed} of {used}");
 }
 
 #[test]

@@ -90,6 +90,10 @@ impl Usage {
         // `dead_threads_ns` of a freed leader is the whole process; see TaskRecord.
         let whole = record.dead_threads_ns;
         let known = self.table.find(key);
+        if let Some(slot) = known {
+            // It may have moved since the last scan: a runtime moves what it starts.
+            self.follow(slot, record, None);
+        }
         let (fresh, explained, cgroup) = match known.and_then(|slot| self.table.get_mut(slot)) {
             Some(process) if process.state != State::Gone => {
                 let account = &mut process.account;

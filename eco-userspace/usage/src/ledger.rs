@@ -279,18 +279,31 @@ impl Usage {
         process.uid = record.uid;
         process.parent = ProcessKey::parent_of(record);
         process.state = State::Alive;
+        self.follow(slot, record, Some(record.tgid));
+    }
+
+    /// A process is in the cgroup that its record says, and what is new of it was used there.
+    pub(crate) fn follow(&mut self, slot: Slot, record: &TaskRecord, pid: Option<u32>) {
+        let Some(process) = self.table.get(slot).filter(|p| p.state != State::Gone) else {
+            return;
+        };
         let home = process.cgroup;
         let ids = CgroupIds {
             cgroup: record.cgroup,
             cpuacct: record.cpuacct,
         };
-        if self.cgroups.get(home).is_none_or(|c| c.ids != ids) {
-            let moved = self.enter(record, Some(record.tgid));
-            self.cgroups.joined(home, -1);
-            self.cgroups.joined(moved, 1);
-            if let Some(process) = self.table.get_mut(slot) {
-                process.cgroup = moved;
-            }
+        if self
+            .cgroups
+            .get(home)
+            .is_some_and(|cgroup| cgroup.ids == ids)
+        {
+            return;
+        }
+        let moved = self.enter(record, pid);
+        self.cgroups.joined(home, -1);
+        self.cgroups.joined(moved, 1);
+        if let Some(process) = self.table.get_mut(slot) {
+            process.cgroup = moved;
         }
     }
 

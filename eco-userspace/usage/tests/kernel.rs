@@ -337,3 +337,57 @@ fn reaped_ns() -> u64 {
     let ns = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
     ns(usage.ru_utime) + ns(usage.ru_stime)
 }
+
+#[test]
+fn a_cgroup_that_came_and_went_between_two_samples_has_its_name() {
+    let Some(mut usage) = open() else { return };
+    let Some(home) = Home::new(&usage, "brief") else {
+        return;
+    };
+    let mut frame = Frame::default();
+    usage.sample(&mut frame).unwrap();
+    let inner = home.inner("inner");
+    let path = inner.path.clone();
+    inner.run("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done");
+    let counted = inner.kernel_ns();
+    drop(inner);
+    assert!(counted > 20_000_000, "{counted} ns is too little to tell");
+    assert!(sampled_in(&mut usage, &mut frame, &path) >= counted / 10 * 9);
+}
+
+#[test]
+fn who_was_moved_after_the_last_sample_is_charged_where_it_ended() {
+    let Some(mut usage) = open() else { return };
+    let Some(home) = Home::new(&usage, "moved") else {
+        return;
+    };
+    let mut frame = Frame::default();
+    usage.sample(&mut frame).unwrap();
+    let script = "read line; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    usage.sample(&mut frame).unwrap();
+    fs::write(home.folder.join("cgroup.procs"), child.id().to_string()).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let counted = home.kernel_ns();
+    assert!(counted > 20_000_000, "{counted} ns is too little to tell");
+    assert!(sampled_in(&mut usage, &mut frame, &home.path) >= counted / 10 * 9);
+}
+
+/// What is charged in a cgroup until its dead have been told of.
+fn sampled_in(usage: &mut Usage, frame: &mut Frame, path: &str) -> u64 {
+    let mut charged = 0;
+    for _ in 0..100 {
+        thread::sleep(Duration::from_millis(20));
+        usage.sample(frame).unwrap();
+        charged += charged_in(usage, frame, path);
+        if charged > 0 {
+            break;
+        }
+    }
+    charged
+}
