@@ -54,15 +54,7 @@ impl Cgroup {
     /// # Errors
     /// When the kernel does not tell.
     pub fn cpu_us(&self) -> Result<u64> {
-        let file = self.folder.join("cpu.stat");
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let usage = text
-            .lines()
-            .find_map(|line| line.strip_prefix("usage_usec "));
-        Ok(usage
-            .context("cpu.stat has no usage_usec")?
-            .trim()
-            .parse()?)
+        cpu_us(&self.folder)
     }
 
     /// Has a command start in it.
@@ -75,15 +67,7 @@ impl Cgroup {
 
     /// Sends a signal to everything in it.
     pub fn signal(&self, signal: i32) {
-        let procs = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs
-            .lines()
-            .filter_map(|line| line.parse::<i32>().ok())
-            .filter(|&pid| pid > 0)
-        {
-            // SAFETY: sends a signal to a process that the caller started in here.
-            unsafe { libc::kill(pid, signal) };
-        }
+        self::signal(&self.folder, signal);
     }
 }
 
@@ -98,6 +82,50 @@ impl Drop for Cgroup {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// CPU time of everything that ever ran in the cgroup at `folder`, v1's or v2's, in µs.
+///
+/// # Errors
+/// When the kernel does not tell, as in those hierarchies of v1 that count other things.
+pub fn cpu_us(folder: &Path) -> Result<u64> {
+    if let Ok(ns) = fs::read_to_string(folder.join("cpuacct.usage")) {
+        return Ok(ns.trim().parse::<u64>()? / 1_000);
+    }
+    let file = folder.join("cpu.stat");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let usage = text
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(usage
+        .context("cpu.stat has no usage_usec")?
+        .trim()
+        .parse()?)
+}
+
+/// Sends a signal to everything in the cgroup at `folder`.
+pub fn signal(folder: &Path, signal: i32) {
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs
+        .lines()
+        .filter_map(|line| line.parse::<i32>().ok())
+        .filter(|&pid| pid > 0)
+    {
+        // SAFETY: sends a signal to a process that the caller started in there.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Where a cgroup would be in each hierarchy of the machine, v1's and v2's, there or not.
+pub fn everywhere(path: &str) -> impl Iterator<Item = PathBuf> {
+    let below = path.trim_start_matches('/').to_owned();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let roots: Vec<PathBuf> = mounts
+        .lines()
+        .filter(|line| line.contains(" - cgroup ") || line.contains(" - cgroup2 "))
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .collect();
+    roots.into_iter().map(move |root| root.join(&below))
 }
 
 /// CPU time of the whole machine without its idling, in ns, exact to the scheduler's clock.

@@ -43,7 +43,7 @@ impl Response {
 pub fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
     let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(stream, "localhost", method, path, body)
+    exchange(stream, "localhost", method, path, body.map(Body::json))
 }
 
 /// Gets an `http://HOST:PORT/PATH`.
@@ -59,10 +59,34 @@ pub fn get(url: &str) -> Result<Response> {
 /// # Errors
 /// As [`get`].
 pub fn post(url: &str, body: &Value) -> Result<Response> {
-    at(url, "POST", Some(body))
+    at(url, "POST", Some(Body::json(body)))
 }
 
-fn at(url: &str, method: &str, body: Option<&Value>) -> Result<Response> {
+/// Posts plain text to an `http://HOST:PORT/PATH`.
+///
+/// # Errors
+/// As [`get`].
+pub fn post_text(url: &str, text: String) -> Result<Response> {
+    let kind = "text/plain";
+    at(url, "POST", Some(Body { kind, text }))
+}
+
+/// What is sent.
+struct Body {
+    kind: &'static str,
+    text: String,
+}
+
+impl Body {
+    fn json(value: &Value) -> Self {
+        Self {
+            kind: "application/json",
+            text: value.to_string(),
+        }
+    }
+}
+
+fn at(url: &str, method: &str, body: Option<Body>) -> Result<Response> {
     let rest = url
         .strip_prefix("http://")
         .with_context(|| format!("{url}: is no http:// URL"))?;
@@ -82,15 +106,18 @@ fn exchange(
     host: &str,
     method: &str,
     path: &str,
-    body: Option<&Value>,
+    body: Option<Body>,
 ) -> Result<Response> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let length = body.len();
+    let Body { kind, text } = body.unwrap_or_else(|| Body {
+        kind: "application/json",
+        text: String::new(),
+    });
+    let length = text.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: eco-tests\r\n\
-         connection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+         connection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
     );
-    stream.write_all(format!("{head}{body}").as_bytes())?;
+    stream.write_all(format!("{head}{text}").as_bytes())?;
     answer(BufReader::new(stream))
 }
 

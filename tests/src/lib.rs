@@ -2,6 +2,8 @@
 //! The lab that eco is tested in, as a program outside the project would test it: through its
 //! two binaries, its socket, its metrics and its JSON.
 //!
+//! The neighbours that eco works with are real as well: [`servers`].
+//!
 //! What is measured is held against what the kernel itself counted ([`cgroup`], a workload's own
 //! resource usage) and against a meter whose truth is known ([`power`]).
 
@@ -20,6 +22,7 @@ pub mod process_tree;
 pub mod programs;
 pub mod quiet;
 pub mod run;
+pub mod servers;
 pub mod user;
 pub mod wait;
 pub mod workload;

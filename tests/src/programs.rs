@@ -24,20 +24,15 @@ pub fn eco_agent() -> PathBuf {
 }
 
 /// This crate's own `workload`, which cargo builds beside whatever runs this.
-///
-/// # Panics
-/// When this program has no folder.
 #[must_use]
 pub fn workload() -> PathBuf {
-    let own = env::current_exe().unwrap_or_default();
-    let beside = own.parent().unwrap_or(Path::new("."));
-    // Test programs are one folder deeper than plain ones.
-    let folder = if beside.ends_with("deps") {
-        beside.parent().unwrap_or(beside)
-    } else {
-        beside
-    };
-    folder.join("workload")
+    beside_this("workload")
+}
+
+/// This crate's own `keeper` of servers, likewise.
+#[must_use]
+pub fn keeper() -> PathBuf {
+    beside_this("keeper")
 }
 
 /// Copies a program to where any user may run it: a clone need not be readable to others.
@@ -71,6 +66,18 @@ pub fn public_folder() -> io::Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("eco-test-").tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     Ok(folder)
+}
+
+fn beside_this(name: &str) -> PathBuf {
+    let own = env::current_exe().unwrap_or_default();
+    let beside = own.parent().unwrap_or(Path::new("."));
+    // Test programs are one folder deeper than plain ones.
+    let folder = if beside.ends_with("deps") {
+        beside.parent().unwrap_or(beside)
+    } else {
+        beside
+    };
+    folder.join(name)
 }
 
 fn folder() -> PathBuf {

@@ -13,6 +13,7 @@ mod kernels;
 mod lab;
 mod lint;
 mod run;
+mod servers;
 mod setup;
 mod test;
 mod tidy;
@@ -87,6 +88,13 @@ enum Command {
     },
     /// Bring kernels that tests boot in a virtual machine, and the emulator
     Kernels,
+    /// Bring the real servers that tests start: Kubernetes, Slurm, Prometheus and others
+    ///
+    /// Into eco's own tool folder, once. Nothing is installed into the system or started.
+    Servers {
+        /// Only these
+        names: Vec<String>,
+    },
     /// Check format, clippy, licences and sources of dependencies, and tidy
     Lint,
     /// Check the few rules of the house that a machine can check
@@ -114,6 +122,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench { .. } => bench::main(&workspace, &args_as_typed()),
         Command::Lab { .. } => lab::main(&workspace, &args_as_typed()),
         Command::Kernels => kernels::main(),
+        Command::Servers { names } => servers::main(&workspace, &names),
         Command::Lint => lint::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }

@@ -134,6 +134,13 @@ impl Folder {
         Ok(Self { path })
     }
 
+    /// A folder in it, for what is locked on its own.
+    pub(crate) fn within(&self, name: &str) -> Self {
+        Self {
+            path: self.path.join(name),
+        }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -149,7 +156,7 @@ impl Folder {
 
     /// One install at a time, also between clones: they share the staging folder, which is
     /// therefore never left behind twice.
-    fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot create the tool folder {}", self.path.display()))?;
         let path = self.path.join(".lock");
@@ -194,7 +201,8 @@ fn in_front_of_path(folder: PathBuf) -> Result<OsString> {
         .context("the tool folder's path cannot stand in PATH")
 }
 
-fn remove_dir(path: &Path) -> Result<()> {
+/// Removes a folder that may be there.
+pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
