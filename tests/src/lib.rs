@@ -22,6 +22,7 @@ pub mod process_tree;
 pub mod programs;
 pub mod quiet;
 pub mod run;
+pub mod serve;
 pub mod servers;
 pub mod user;
 pub mod wait;
