@@ -41,7 +41,10 @@ impl<'a> Kwok<'a> {
         let mut launch = Launch::new("kwok", cluster.scratch(), &program)?
             .flag("kubeconfig", cluster.kubeconfig())
             // The real one has a kubelet.
-            .flag("manage-nodes-with-label-selector", "type=kwok");
+            .flag("manage-nodes-with-label-selector", "type=kwok")
+            // As the kubelet's. Without leases the nodes pass for dead after a minute.
+            .flag("node-lease-duration-seconds", "40")
+            .flag("v", "WARN");
         for stage in STAGES {
             launch = launch.flag("config", installed.path(stage));
         }
