@@ -39,6 +39,7 @@ use self::{
 };
 use crate::{
     cgroup::{Cgroup, cpu_busy_file, machine_cpu_file},
+    launch::pin,
     power::{read_number, run_first},
     programs,
 };
@@ -93,7 +94,8 @@ impl Prepared {
             cgroups.push(Cgroup::new(&format!("lab-{}", workload.name))?);
         }
         let ledgers = Ledgers::open(&cgroups)?;
-        let bmc = scenario.bmc.as_ref().map(|_| Bmc::start(folder.path()));
+        let bmc = scenario.bmc.as_ref();
+        let bmc = bmc.map(|bmc| Bmc::start(folder.path(), bmc));
         Ok(Self {
             folder,
             scenario,
@@ -145,6 +147,9 @@ impl Prepared {
             };
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::null());
+            if let Some(cpu) = workload.cpu {
+                pin(&mut command, cpu as usize);
+            }
             cgroup.hold(&mut command)?;
             let child = command
                 .spawn()
@@ -269,16 +274,22 @@ impl Driver {
             match change {
                 Change::Show(at, value) => {
                     self.gauges[at].show(value)?;
-                    if let Some(bmc) = self.bmc.as_ref().filter(|_| self.gauges[at].name == BMC) {
+                    if let Some(bmc) = self.bmc_at(at) {
                         bmc.show(value);
                     }
                 }
                 Change::Vanish(at) => {
+                    if let Some(bmc) = self.bmc_at(at) {
+                        bmc.set_away(true);
+                    }
                     for below in self.with_all_below(at).into_iter().rev() {
                         self.gauges[below].vanish()?;
                     }
                 }
                 Change::Appear(at, value) => {
+                    if let Some(bmc) = self.bmc_at(at) {
+                        bmc.set_away(false);
+                    }
                     self.gauges[at].appear(value)?;
                     for below in self.with_all_below(at) {
                         let value = self.machine.meters[below].shown();
@@ -288,6 +299,12 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// The controller, if this meter is its.
+    fn bmc_at(&mut self, at: usize) -> Option<&mut Bmc> {
+        let is_its = self.gauges[at].name == BMC;
+        self.bmc.as_mut().filter(|_| is_its)
     }
 
     /// Parents stand before their children.

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use eco_nvml_standin::lab::Lab;
 use eco_tests::{
     agent::{Agent, Setup},
-    http,
+    http, length,
     metrics::Metrics,
     needs, wait,
 };
@@ -209,9 +209,9 @@ fn four_gpus(sleepers: &Sleepers, end: f64) -> Result<(String, Vec<Part>)> {
 #[test]
 fn each_of_eight_processes_on_each_of_four_gpus_pays_for_itself() {
     needs!(Programs, Root);
-    const BUSY_SECONDS: f64 = 24.0;
+    let busy_seconds = length::of(24.0, 60.0);
     let sleepers = Sleepers::new(32).unwrap();
-    let end = QUIET_SECONDS + BUSY_SECONDS;
+    let end = QUIET_SECONDS + busy_seconds;
     let (script, parts) = four_gpus(&sleepers, end).unwrap();
     let node = Node::new(&script).unwrap();
     let jobs: Vec<String> = parts
@@ -224,7 +224,7 @@ fn each_of_eight_processes_on_each_of_four_gpus_pays_for_itself() {
     }
     let mut worst = 0.0f64;
     for (part, job) in parts.iter().zip(&jobs) {
-        let truth = part.watts * BUSY_SECONDS;
+        let truth = part.watts * busy_seconds;
         let joules = node.close_job(job).unwrap();
         let error = joules / truth - 1.0;
         println!("{:?} {truth:8.1} J: {error:+.4}", part.instance);
@@ -371,6 +371,66 @@ fn a_rule_is_told_from_a_measurement() {
     assert!(one > 1.0, "{one}");
     // Closed one tick apart at the most.
     assert!(other / one < 1.5 && one / other < 1.5, "{one} {other}");
+}
+
+#[test]
+fn a_driver_that_keeps_too_few_samples_is_told_from_one_that_measures_all() {
+    needs!(Programs, Root);
+    let sleepers = Sleepers::new(2).unwrap();
+    let parts = [(0, 30), (1, 10)].map(|(at, sm)| Part {
+        pid: sleepers.pid(at),
+        watts: 3.0 * f64::from(sm),
+        sm,
+        instance: None,
+    });
+    let mut script = String::new();
+    // 0.6 s are kept of the 2 s between two looks.
+    let head = "idle_watts = 20.0\nsample_ms = 200\nsamples_kept = 3";
+    let start = 2.0 * QUIET_SECONDS;
+    let seconds = length::of(24.0, 60.0);
+    script_gpu(&mut script, head, &parts, start, start + seconds).unwrap();
+    let node = Node::ticking(&script, Duration::from_secs(2)).unwrap();
+    let jobs = [0, 1].map(|at| node.open_job(sleepers.pid(at)).unwrap());
+    let policy = || {
+        let metrics = node.assert_conserved().unwrap();
+        let policies = metrics.labels("eco_gpu_split_info", "policy");
+        policies.join(" ")
+    };
+    wait::until("it is told", || policy() == "measured-in-part").unwrap();
+    wait::until("all is measured again", || policy() == "measured").unwrap();
+    for (part, job) in parts.iter().zip(&jobs) {
+        let truth = part.watts * seconds;
+        let joules = node.close_job(job).unwrap();
+        let error = joules / truth - 1.0;
+        println!("{joules:.1} J of {truth:.1} J: {error:+.4}");
+        // The tick in which they begin and the one in which they end.
+        assert!(error.abs() <= 0.06, "off by {error:+.4}");
+    }
+}
+
+#[test]
+fn power_samples_that_the_driver_dropped_are_told_and_not_made_up() {
+    needs!(Programs, Root);
+    let script = "
+        [[gpu]]
+        idle_watts = 100.0
+        energy_counter = false
+        sample_ms = 100
+        samples_kept = 5";
+    let node = Node::ticking(script, Duration::from_secs(3)).unwrap();
+    wait::until("the gap is told", || node.quality("0") == "reset").unwrap();
+    let begun = std::time::Instant::now();
+    let joules = || node.gpu("0").unwrap()["joules"].as_f64().unwrap();
+    let before = joules();
+    node.agent.after_ticks(3).unwrap();
+    let drawn = 100.0 * (begun.elapsed().as_secs_f64() + 3.0);
+    let counted = joules() - before;
+    println!("{counted:.1} J of at most {drawn:.1} J");
+    assert!(
+        counted > 0.0 && counted < drawn / 2.0,
+        "{counted} of {drawn}"
+    );
+    node.assert_conserved().unwrap();
 }
 
 #[test]

@@ -13,8 +13,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Mutex, OnceLock},
     thread,
     time::Duration,
@@ -29,7 +30,7 @@ use eco_tests::{
         scenario::Scenario,
         truth::{MeterTruth, Truth},
     },
-    length,
+    launch, length,
     metrics::Metrics,
     needs, programs,
     quiet::has_been_quiet,
@@ -334,9 +335,33 @@ fn any_program_sees_the_meters_and_the_truth_is_written_at_the_end() {
 }
 
 #[test]
+fn stopped_before_its_time_it_writes_the_truth_and_leaves_nothing() {
+    needs!(Root, Cgroup, ExactCpu);
+    let folder = tempfile::tempdir().unwrap();
+    let truth = folder.path().join("truth.json");
+    let mut lab = lab(&["gpu-node", "--seconds", "3600", "--truth"])
+        .arg(&truth)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut printed = BufReader::new(lab.stdout.take().unwrap()).lines();
+    let first = printed.next().unwrap().unwrap();
+    let sysfs = Path::new(first.strip_prefix("ECO_SYSFS=").unwrap()).to_owned();
+    assert!(sysfs.join("class/powercap").is_dir());
+    launch::signal(&lab, libc::SIGTERM);
+    assert!(lab.wait().unwrap().success());
+    let truth: Truth = serde_json::from_str(&fs::read_to_string(truth).unwrap()).unwrap();
+    assert!(!sysfs.exists());
+    for pid in truth.gpus.iter().flat_map(|gpu| &gpu.pids) {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid}");
+    }
+}
+
+#[test]
 fn a_scenario_that_is_none_is_refused_with_its_name() {
     let output = lab(&["no-such-machine"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{said}");
     assert!(said.contains("no-such-machine"), "{said}");
+    assert!(said.contains("two-sockets"), "{said}");
 }

@@ -52,6 +52,9 @@ pub struct Activity {
     pub at_unix_us: u64,
     /// Utilisation by process since the answer before.
     pub samples: PerProcess,
+    /// Whether the driver had dropped some of these samples before it was asked: its buffer holds
+    /// only so many.
+    pub overflowed: bool,
     /// Who has a context, by the latest list.
     pub running: Vec<Running>,
     /// MIG instances; empty without MIG.

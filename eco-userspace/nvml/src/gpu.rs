@@ -17,6 +17,7 @@ use crate::{
     },
     device::Source,
     mig::Mig,
+    overflow,
     power::{Integrator, PowerSample},
 };
 
@@ -42,6 +43,10 @@ pub(crate) struct Gpu {
     power: Integrator,
     /// The latest utilisation sample seen, in µs of Unix time.
     seen_us: u64,
+    /// Whether that was a sample: before the first it is only where the search began.
+    has_seen: bool,
+    /// Of the last answer.
+    overflowed: bool,
     tells_processes: bool,
     running: Vec<Running>,
     mig: Option<Mig>,
@@ -59,6 +64,8 @@ impl Gpu {
             power: Integrator::default(),
             // What was before is not ours to charge.
             seen_us: unix_us(),
+            has_seen: false,
+            overflowed: false,
             tells_processes: true,
             running: Vec::new(),
             mig: None,
@@ -197,6 +204,7 @@ impl Gpu {
         Ok(Activity {
             at_unix_us: unix_us(),
             samples,
+            overflowed: self.overflowed,
             running: self.running.clone(),
             slices: mig.as_ref().map_or(0, |mig| mig.slices()),
             instances: mig.map(|mig| mig.look(handle)).unwrap_or_default(),
@@ -217,6 +225,7 @@ impl Gpu {
 
     fn samples(&mut self) -> Result<PerProcess, Trouble> {
         const CALL: &str = "nvmlDeviceGetProcessUtilization";
+        self.overflowed = false;
         if !self.tells_processes && !self.looks.is_multiple_of(RARELY) {
             return Ok(PerProcess::Untold);
         }
@@ -236,8 +245,19 @@ impl Gpu {
         self.tells_processes = true;
         // A stamp from the future would hide all that comes until then.
         let now = unix_us();
-        let latest = told.iter().map(|s| s.timestamp).filter(|at| *at <= now);
-        self.seen_us = latest.fold(self.seen_us, u64::max);
+        let mut stamps: Vec<u64> = told.iter().map(|sample| sample.timestamp).collect();
+        stamps.retain(|at| *at <= now);
+        if let Some(latest) = stamps.iter().copied().max().filter(|at| *at > since) {
+            let is_suspect = self.has_seen && overflow::has_hole(since, &mut stamps);
+            if is_suspect {
+                let all = self.call(CALL, |handle| handle.process_utilization_stats(0))?;
+                let all = all.unwrap_or_default();
+                let stamps = all.iter().map(|sample| sample.timestamp);
+                self.overflowed = overflow::has_dropped(since, stamps);
+            }
+            self.seen_us = latest;
+            self.has_seen = true;
+        }
         Ok(PerProcess::Told(
             told.into_iter()
                 .map(|sample| Sample {

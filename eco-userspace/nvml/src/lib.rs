@@ -13,6 +13,7 @@ mod device;
 mod driver;
 mod gpu;
 mod mig;
+mod overflow;
 mod power;
 
 pub use answer::{

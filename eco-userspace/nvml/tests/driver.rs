@@ -258,6 +258,45 @@ fn utilisation_is_told_once_and_by_process() {
 }
 
 #[test]
+fn a_buffer_that_holds_less_than_the_time_between_two_looks_is_told() {
+    let script = |kept| {
+        format!(
+            "[[gpu]]\nidle_watts = 1.0\nsample_ms = 50\nsamples_kept = {kept}\n\
+             [[gpu.process]]\npid = 11\nsm = 60"
+        )
+    };
+    for (kept, overflows) in [(3, true), (1_000, false)] {
+        let lab = Lab::new(&script(kept)).unwrap();
+        let driver = open(&lab);
+        let device = &driver.devices[0];
+        // What it has told, it must have dropped before anybody can know that it drops.
+        until(device, |answer| {
+            let PerProcess::Told(samples) = answer.activity.unwrap().samples else {
+                return None;
+            };
+            (!samples.is_empty()).then_some(())
+        });
+        thread::sleep(Duration::from_millis(1_500));
+        let late = activity(device);
+        assert_eq!(late.overflowed, overflows, "{kept}: {late:?}");
+    }
+}
+
+#[test]
+fn a_gpu_that_begins_to_be_used_has_dropped_nothing() {
+    let script = "[[gpu]]\nidle_watts = 1.0\nsample_ms = 50\n\
+                  [[gpu.process]]\npid = 11\nsm = 60\nstart = 1.0";
+    let lab = Lab::new(script).unwrap();
+    let driver = open(&lab);
+    let first = until(&driver.devices[0], |answer| {
+        let activity = answer.activity.unwrap();
+        let is_used = matches!(&activity.samples, PerProcess::Told(all) if !all.is_empty());
+        is_used.then_some(activity)
+    });
+    assert!(!first.overflowed, "{first:?}");
+}
+
+#[test]
 fn an_old_driver_lists_processes_and_tells_no_use() {
     let script = "[[gpu]]\nidle_watts = 1.0\n[[gpu.process]]\npid = 9\nsm = 50";
     let functions = [

@@ -5,15 +5,16 @@
 #![expect(clippy::print_stdout, reason = "where the tree is, is what it is for")]
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    thread,
-    time::Duration,
+    ptr,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use eco_tests::lab::{Lab, Prepared, mounts, scenario::Scenario};
 
@@ -28,11 +29,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "lab-truth.json")]
     truth: PathBuf,
 
-    /// Also put the meters over /sys/class, for the command only.
+    /// Also put the tree over /sys, for the command only.
     #[arg(long)]
     over_sys: bool,
 
-    /// How long it runs without a command.
+    /// How long it runs without a command, if it is not stopped before.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 
@@ -42,12 +43,14 @@ struct Arguments {
 }
 
 const HELP: &str = "\
-The command finds the tree in $ECO_SYSFS, which eco-agent reads, and the cgroup of workload NAME
-in $LAB_NAME, its place in upper case.
+The command finds all that eco-agent needs in its environment: the tree in $ECO_SYSFS, the
+controller in $ECO_REDFISH__URL, the NVIDIA driver in $ECO_NVML__LIBRARY. $LAB_NAME is the folder
+of workload NAME's cgroup. Without a command, these are printed. docs/lab.md tells the rest.
 
 Examples:
   cargo xtask lab two-sockets -- eco-agent
   cargo xtask lab two-sockets --over-sys -- cat /sys/class/powercap/intel-rapl:0/energy_uj
+  cargo xtask lab gpu-node -- sh -c 'eco-agent & sleep 20; eco top --once'
   cargo xtask lab rough --truth truth.json --seconds 20";
 
 /// No lab could be set up; any other status is the command's.
@@ -64,7 +67,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<u8> {
-    let prepared = Prepared::new(Scenario::read(&file_of(&arguments.scenario))?)?;
+    let scenario = read(&arguments.scenario)?;
+    // Before hours of measuring rather than after them.
+    let mut truth =
+        File::create(&arguments.truth).with_context(|| arguments.truth.display().to_string())?;
+    if arguments.command.is_empty() {
+        hold_back_signals();
+    }
+    let workloads: Vec<String> = scenario.workload.iter().map(|w| w.name.clone()).collect();
+    let prepared = Prepared::new(scenario)?;
     if arguments.over_sys
         && let Err(why) = mounts::cover_sys(prepared.sysfs())
     {
@@ -73,31 +84,77 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let lab = prepared.start()?;
     let code = match arguments.command.split_first() {
         None => {
-            println!("ECO_SYSFS={}", lab.sysfs().display());
-            for (name, value) in lab.variables() {
+            for (name, value) in variables(&lab, &workloads)? {
                 println!("{name}={value}");
             }
-            thread::sleep(Duration::from_secs(arguments.seconds));
+            until_signal(Duration::from_secs(arguments.seconds));
             0
         }
-        Some((program, words)) => wait_for(&lab, &arguments.scenario, program, words)?,
+        Some((program, words)) => wait_for(&lab, &workloads, program, words)?,
     };
-    let truth = serde_json::to_string_pretty(&lab.truth()?)?;
-    fs::write(&arguments.truth, truth + "\n")
-        .with_context(|| arguments.truth.display().to_string())?;
+    let text = serde_json::to_string_pretty(&lab.truth()?)?;
+    writeln!(truth, "{text}").with_context(|| arguments.truth.display().to_string())?;
     eprintln!("lab: the truth is in {}", arguments.truth.display());
     Ok(code)
 }
 
-/// Runs the command to its end, and gives its status as a shell does.
-fn wait_for(lab: &Lab, scenario: &str, program: &str, words: &[String]) -> Result<u8> {
-    let mut command = Command::new(program);
-    command.args(words).env("ECO_SYSFS", lab.sysfs());
-    command.envs(lab.variables());
-    for workload in Scenario::read(&file_of(scenario))?.workload {
-        let folder = lab.cgroup(&workload.name)?.folder();
-        command.env(variable_of(&workload.name), folder);
+/// How a program finds all of it.
+fn variables(lab: &Lab, workloads: &[String]) -> Result<Vec<(String, String)>> {
+    let sysfs = lab.sysfs().display().to_string();
+    let mut variables = vec![("ECO_SYSFS".to_owned(), sysfs)];
+    for (name, value) in lab.variables() {
+        variables.push((name.to_owned(), value));
     }
+    for workload in workloads {
+        let folder = lab.cgroup(workload)?.folder().display().to_string();
+        variables.push((variable_of(workload), folder));
+    }
+    Ok(variables)
+}
+
+/// What a person stops it with: the truth is still to be written, and what was made to go.
+fn stopping() -> libc::sigset_t {
+    // SAFETY: the set is plain data, made empty before it is used; the calls only write it.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        set
+    }
+}
+
+/// For this thread and those that it starts, not for commands: the standard library gives each an
+/// empty mask.
+fn hold_back_signals() {
+    let set = stopping();
+    // SAFETY: a live set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Waits so long, or until somebody stops it.
+fn until_signal(span: Duration) {
+    let until = Instant::now() + span;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let set = stopping();
+        // SAFETY: the set and the time are live locals; who sent the signal is not asked for.
+        let got = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const left) };
+        // Interrupted by something else, it goes on.
+        if got >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+/// Runs the command to its end, and gives its status as a shell does.
+fn wait_for(lab: &Lab, workloads: &[String], program: &str, words: &[String]) -> Result<u8> {
+    let mut command = Command::new(program);
+    command.args(words).envs(variables(lab, workloads)?);
     // ^C is for the command; the truth is still to be written.
     // SAFETY: no handler is installed, here or in the child.
     unsafe {
@@ -113,13 +170,36 @@ fn wait_for(lab: &Lab, scenario: &str, program: &str, words: &[String]) -> Resul
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
+/// A scenario by its name or file. Where there is none of that name, those that there are.
+fn read(scenario: &str) -> Result<Scenario> {
+    let file = file_of(scenario);
+    let is_name = file != Path::new(scenario);
+    ensure!(
+        !is_name || file.exists(),
+        "{scenario} is no scenario; there are: {}",
+        names().join(", ")
+    );
+    Scenario::read(&file)
+}
+
+fn names() -> Vec<String> {
+    let entries = fs::read_dir(folder()).into_iter().flatten().flatten();
+    let stem = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+    let mut names: Vec<String> = entries.filter_map(|entry| stem(entry.path())).collect();
+    names.sort();
+    names
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab")
+}
+
 /// `two-sockets` is `tests/lab/two-sockets.toml` of the clone that this was built from.
 fn file_of(scenario: &str) -> PathBuf {
     let file = PathBuf::from(scenario);
     let is_name = !scenario.contains(['/', '.']);
     if is_name && !file.exists() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
-        return folder.join(file).with_extension("toml");
+        return folder().join(file).with_extension("toml");
     }
     file
 }

@@ -8,15 +8,16 @@ use super::scenario::{Frequency, Smt};
 /// the same time is known over longer spans only.
 const WINDOW_NS: u64 = 40_000_000;
 
-/// How dear a CPU second is at the moment: the mean over all that were used lately.
+/// How dear a CPU second is at the moment.
 pub(super) struct Effects {
     smt: Option<Smt>,
     frequency: Option<Frequency>,
     /// Where the window began.
     since_ns: u64,
     since_cpu_ns: Vec<u64>,
-    /// Of the last whole window.
+    /// Of the last whole window: the mean over all that were used, and of each CPU.
     by_siblings: f64,
+    by_siblings_on: Vec<f64>,
 }
 
 impl Effects {
@@ -27,16 +28,22 @@ impl Effects {
             since_ns: 0,
             since_cpu_ns: Vec::new(),
             by_siblings: 1.0,
+            by_siblings_on: Vec::new(),
         }
     }
 
-    /// What a CPU second costs now, as a share of one alone on its core at the highest clock.
-    /// `cpu_ns` is what each CPU has been busy since the start.
-    pub(super) fn price(&mut self, at_ns: u64, cpu_ns: &[u64]) -> f64 {
+    /// Goes on to a moment; `cpu_ns` is what each CPU has been busy since the start.
+    pub(super) fn go_on(&mut self, at_ns: u64, cpu_ns: &[u64]) {
         if self.smt.is_some() && at_ns >= self.since_ns + WINDOW_NS {
             self.look(at_ns, cpu_ns);
         }
-        self.by_siblings * self.by_clock(at_ns)
+    }
+
+    /// What a CPU second costs at the moment, as a share of one alone on its core at the highest
+    /// clock: on one CPU, or on the mean of all that are used.
+    pub(super) fn price(&self, at_ns: u64, cpu: Option<u32>) -> f64 {
+        let on = cpu.and_then(|cpu| self.by_siblings_on.get(cpu as usize));
+        on.unwrap_or(&self.by_siblings) * self.by_clock(at_ns)
     }
 
     /// The clock at the moment.
@@ -65,14 +72,19 @@ impl Effects {
         };
         if let Some(smt) = &self.smt {
             let (mut used, mut paid) = (0.0, 0.0);
+            self.by_siblings_on = vec![1.0; cpu_ns.len()];
             for core in &smt.core {
                 let threads: Vec<f64> = core.iter().map(busy).collect();
                 for (at, own) in threads.iter().enumerate() {
                     // How likely it is that a sibling is busy too.
                     let others = threads.iter().enumerate().filter(|(other, _)| *other != at);
                     let alone: f64 = others.map(|(_, busy)| 1.0 - busy).product();
+                    let price = alone + (1.0 - alone) * smt.shared;
                     used += own;
-                    paid += own * (alone + (1.0 - alone) * smt.shared);
+                    paid += own * price;
+                    if let Some(on) = self.by_siblings_on.get_mut(core[at] as usize) {
+                        *on = price;
+                    }
                 }
             }
             if used > 0.0 {
@@ -102,12 +114,16 @@ mod tests {
     #[test]
     fn a_core_for_oneself_costs_all_and_a_shared_one_less() {
         let mut effects = siblings();
-        assert_eq!(effects.price(0, &[0, 0]), 1.0);
-        assert_eq!(effects.price(WINDOW, &[WINDOW, 0]), 1.0);
-        assert_eq!(effects.price(2 * WINDOW, &[2 * WINDOW, WINDOW]), 0.6);
+        let mut price = |at_ns, cpu_ns: [u64; 2]| {
+            effects.go_on(at_ns, &cpu_ns);
+            [None, Some(0), Some(1), Some(7)].map(|cpu| effects.price(at_ns, cpu))
+        };
+        assert_eq!(price(0, [0, 0])[0], 1.0);
+        assert_eq!(price(WINDOW, [WINDOW, 0])[0], 1.0);
+        assert_eq!(price(2 * WINDOW, [2 * WINDOW, WINDOW])[0], 0.6);
         // Half of the time.
-        let half = 2 * WINDOW + WINDOW / 2;
-        let price = effects.price(3 * WINDOW, &[3 * WINDOW, WINDOW + half - 2 * WINDOW]);
+        let [price, long, short, elsewhere] = price(3 * WINDOW, [3 * WINDOW, WINDOW + WINDOW / 2]);
+        assert_eq!((long, short, elsewhere), (0.8, 0.6, price));
         let mean = (0.8 + 0.5 * 0.6) / 1.5;
         assert!((price - mean).abs() < 1e-9, "{price} is not {mean}");
     }
@@ -115,8 +131,9 @@ mod tests {
     #[test]
     fn within_a_window_the_price_stays() {
         let mut effects = siblings();
-        effects.price(WINDOW, &[WINDOW, WINDOW]);
-        assert_eq!(effects.price(WINDOW + 1, &[WINDOW, WINDOW]), 0.6);
+        effects.go_on(WINDOW, &[WINDOW, WINDOW]);
+        effects.go_on(WINDOW + 1, &[WINDOW, WINDOW]);
+        assert_eq!(effects.price(WINDOW + 1, None), 0.6);
     }
 
     #[test]
@@ -127,10 +144,10 @@ mod tests {
             exponent: 2.0,
             phase: vec![phase(5.0, 3000.0), phase(1.0, 1500.0)],
         };
-        let mut effects = Effects::new(None, Some(frequency));
-        assert_eq!(effects.price(0, &[]), 1.0);
-        assert_eq!(effects.price(1_000_000_000, &[]), 0.25);
+        let effects = Effects::new(None, Some(frequency));
+        assert_eq!(effects.price(0, None), 1.0);
+        assert_eq!(effects.price(1_000_000_000, Some(0)), 0.25);
         assert_eq!(effects.mhz(2_000_000_000), Some(1500.0));
-        assert_eq!(effects.price(5_000_000_000, &[]), 1.0);
+        assert_eq!(effects.price(5_000_000_000, None), 1.0);
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Machine {
     pub(super) meters: Vec<Meter>,
     /// What a CPU second costs, by who; the rest is the last.
     watts: Vec<f64>,
+    /// On which CPU each stays, where that is known.
+    cpus: Vec<Option<u32>>,
     effects: Effects,
     events: Vec<Pending>,
     noise: f64,
@@ -101,6 +103,11 @@ impl Machine {
         Self {
             meters,
             watts: watts.chain([scenario.rest_watts]).collect(),
+            cpus: scenario
+                .workload
+                .iter()
+                .map(|workload| workload.cpu)
+                .collect(),
             effects: Effects::new(scenario.smt.clone(), scenario.frequency.clone()),
             events: events.collect(),
             noise: scenario.noise,
@@ -117,12 +124,15 @@ impl Machine {
     pub(super) fn step(&mut self, now: &Progress) -> Vec<Change> {
         let seconds = now.at_ns.saturating_sub(self.last.at_ns) as f64 / 1e9;
         let noise = 1.0 + self.noise * self.next_random();
-        let price = self.effects.price(now.at_ns, &now.busy_ns);
+        self.effects.go_on(now.at_ns, &now.busy_ns);
+        let at_ns = now.at_ns;
         let mut cost_uj = Vec::new();
         for (at, watts) in self.watts.iter().enumerate() {
             let (Some(last), Some(now)) = (self.last.cpu_ns.get_mut(at), now.cpu_ns.get(at)) else {
                 continue;
             };
+            let cpu = self.cpus.get(at).copied().flatten();
+            let price = self.effects.price(at_ns, cpu);
             cost_uj.push(now.saturating_sub(*last) as f64 * watts * price / 1e3);
             *last = (*last).max(*now);
         }

@@ -2,15 +2,17 @@
 //! What the tree says of CPUs: which are one core, and how fast they go.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt as _,
+    path::Path,
 };
 
 use super::scenario::{Frequency, Smt};
 
 /// The files of all CPUs.
 pub(super) struct Processor {
-    clocks: Vec<PathBuf>,
+    clocks: Vec<File>,
     shown_mhz: Option<f64>,
 }
 
@@ -37,14 +39,23 @@ impl Processor {
             let folder = all.join(format!("cpu{cpu}"));
             let topology = folder.join("topology");
             fs::create_dir_all(&topology)?;
-            fs::write(topology.join("thread_siblings_list"), siblings(smt, cpu))?;
+            let siblings = siblings(smt, cpu);
+            let first = siblings.split(',').next().unwrap_or_default().trim();
+            for (name, text) in [
+                ("thread_siblings_list", siblings.as_str()),
+                ("core_cpus_list", &siblings),
+                ("core_id", &format!("{first}\n")),
+                ("physical_package_id", "0\n"),
+            ] {
+                fs::write(topology.join(name), text)?;
+            }
             if let Some(frequency) = frequency {
                 let folder = folder.join("cpufreq");
                 fs::create_dir_all(&folder)?;
                 let highest = format!("{:.0}\n", frequency.highest_mhz * 1e3);
                 fs::write(folder.join("cpuinfo_max_freq"), &highest)?;
                 fs::write(folder.join("scaling_max_freq"), &highest)?;
-                clocks.push(folder.join("scaling_cur_freq"));
+                clocks.push(File::create(folder.join("scaling_cur_freq"))?);
             }
         }
         let mut processor = Self {
@@ -67,7 +78,7 @@ impl Processor {
         for clock in &self.clocks {
             // Always as long: a reader never sees half of a number.
             let khz = mhz.unwrap_or_default() * 1e3;
-            fs::write(clock, format!("{khz:<12.0}\n"))?;
+            clock.write_all_at(format!("{khz:<12.0}\n").as_bytes(), 0)?;
         }
         Ok(())
     }

@@ -129,6 +129,20 @@ pub struct Bmc {
     /// How often its value moves, in s; it is the mean since it moved last.
     #[serde(default = "period_s")]
     pub period_s: f64,
+    /// Where it tells it.
+    #[serde(default)]
+    pub resource: Resource,
+}
+
+/// The resource of Redfish's by which a controller tells the machine's power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// The chassis' `Power`.
+    #[default]
+    Power,
+    /// The chassis' `EnvironmentMetrics`.
+    Environment,
 }
 
 /// Threads that share a core.
@@ -190,6 +204,10 @@ pub struct Workload {
     /// What the lab starts in it, if not somebody else does.
     #[serde(default)]
     pub command: Vec<String>,
+    /// The CPU that it stays on, where that is known: then the price of its CPU seconds is that
+    /// CPU's, and not the mean. The lab holds its command there.
+    #[serde(default)]
+    pub cpu: Option<u32>,
 }
 
 /// What befalls a meter, once.
@@ -217,7 +235,8 @@ pub struct Event {
 pub enum Action {
     /// Its counter goes on from zero.
     Reset,
-    /// It is gone with all below it, and comes back as new files. It counts meanwhile.
+    /// It is gone with all below it, and comes back as new files; a controller answers nobody.
+    /// It counts meanwhile.
     Remove,
     /// Its value stands still, and then is what it should be.
     Freeze,

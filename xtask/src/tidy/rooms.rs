@@ -13,8 +13,14 @@ const RULE: &str = "dependency-direction";
 const COLUMNS: [&[&str]; 13] = [
     // Compiled before everything else, on every fresh machine.
     &["xtask"],
-    // The stand-ins are for tests, and whoever asks the driver or the kubelet is tested with one.
-    &["eco-common", "eco-nvml-standin", "eco-kubernetes-standin"],
+    // The stand-ins are for tests, and whoever asks the driver, the kubelet or the controller is
+    // tested with one.
+    &[
+        "eco-common",
+        "eco-nvml-standin",
+        "eco-kubernetes-standin",
+        "eco-redfish-standin",
+    ],
     &["eco-ebpf", "eco-nvml", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
     &["eco-attribution"],

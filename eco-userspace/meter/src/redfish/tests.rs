@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Controllers, honest and hostile, over real sockets and real TLS.
 
-mod server;
-
 use std::path::Path;
 
+use eco_redfish_standin::{CHASSIS, ENVIRONMENT, Identity, POWER, ROOT, SESSIONS, Server};
 use serde_json::json;
 use tempfile::TempDir;
 
-use self::server::{Identity, Server};
 use super::*;
 use crate::{Load, MeterError};
 
@@ -51,7 +49,7 @@ impl Setup {
 
 /// What a person is told of a controller with this in its tree.
 fn told_of(path: &str, bytes: &[u8]) -> String {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     server.set_bytes(path, bytes.to_vec());
     let found = discover_within(&Setup::plain(&server).config, ENOUGH);
     found.findings[0].what.clone()
@@ -59,41 +57,45 @@ fn told_of(path: &str, bytes: &[u8]) -> String {
 
 #[test]
 fn a_controller_is_asked_with_a_session_that_is_ended_at_the_end() {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let mut bmc = Setup::plain(&server).bmc();
     assert_eq!(bmc.ask(), Ok(312_000_000));
     server.set_watts(401.5);
     assert_eq!(bmc.ask(), Ok(401_500_000));
     drop(bmc);
-    assert_eq!(server.count("POST /redfish/v1/SessionService/Sessions"), 1);
-    assert_eq!(server.count("GET /c "), 1, "the way is found once");
-    assert_eq!(server.count("GET /p token-"), 2);
-    assert_eq!(server.count("DELETE /session/1 token-"), 1);
+    assert_eq!(server.count(&format!("POST {SESSIONS}")), 1);
+    assert_eq!(
+        server.count(&format!("GET {CHASSIS} ")),
+        1,
+        "the way is found once"
+    );
+    assert_eq!(server.count(&format!("GET {POWER} token-")), 2);
+    assert_eq!(server.count(&format!("DELETE {SESSIONS}/1 token-")), 1);
 }
 
 #[test]
 fn a_session_that_has_run_out_is_renewed() {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let mut bmc = Setup::plain(&server).bmc();
     bmc.ask().unwrap();
-    server.script.lock().unwrap().token = "another".into();
+    server.script().tokens.clear();
     assert_eq!(bmc.ask(), Ok(312_000_000));
     assert_eq!(server.count("POST"), 2);
 }
 
 #[test]
 fn a_controller_without_sessions_gets_the_password_each_time() {
-    let server = Server::plain();
-    server.script.lock().unwrap().has_sessions = false;
+    let server = Server::plain().unwrap();
+    server.script().has_sessions = false;
     let mut bmc = Setup::plain(&server).bmc();
     assert_eq!(bmc.ask(), Ok(312_000_000));
-    assert_eq!(server.count("GET /p Basic "), 1);
+    assert_eq!(server.count(&format!("GET {POWER} Basic ")), 1);
 }
 
 #[test]
 fn a_refused_password_is_not_tried_again_at_once() {
-    let server = Server::plain();
-    server.script.lock().unwrap().refuses = true;
+    let server = Server::plain().unwrap();
+    server.script().refuses = true;
     let mut bmc = Setup::plain(&server).bmc();
     for _ in 0..5 {
         assert!(bmc.ask().unwrap_err().contains("redfish.password_file"));
@@ -103,8 +105,8 @@ fn a_refused_password_is_not_tried_again_at_once() {
 
 #[test]
 fn a_controller_that_a_ca_vouches_for_becomes_a_meter() {
-    let identity = Identity::good("127.0.0.1");
-    let server = Server::tls(&identity);
+    let identity = Identity::good("127.0.0.1").unwrap();
+    let server = Server::tls(&identity).unwrap();
     let mut found = discover_within(&Setup::trusting(&server, &identity).config, ENOUGH);
     assert_eq!(found.findings, []);
     let meter = &mut found.meters[0];
@@ -114,16 +116,16 @@ fn a_controller_that_a_ca_vouches_for_becomes_a_meter() {
 
 #[test]
 fn a_certificate_that_is_not_good_says_why() {
-    let expired = Identity::new("127.0.0.1", 2000, 2001);
-    let elsewhere = Identity::good("bmc.example");
-    let stranger = Identity::good("127.0.0.1");
-    let other = Identity::good("127.0.0.1");
+    let expired = Identity::new("127.0.0.1", 2000, 2001).unwrap();
+    let elsewhere = Identity::good("bmc.example").unwrap();
+    let stranger = Identity::good("127.0.0.1").unwrap();
+    let other = Identity::good("127.0.0.1").unwrap();
     for (identity, authority, word) in [
         (&expired, &expired, "has expired"),
         (&elsewhere, &elsewhere, "another name"),
         (&stranger, &other, "no CA known here"),
     ] {
-        let server = Server::tls(identity);
+        let server = Server::tls(identity).unwrap();
         let setup = Setup::trusting(&server, authority);
         let error = setup.bmc().ask().unwrap_err();
         assert!(error.contains(word), "{error}");
@@ -144,7 +146,8 @@ fn a_certificate_that_is_not_good_says_why() {
 
 #[test]
 fn insecure_believes_anyone() {
-    let server = Server::tls(&Identity::new("bmc.example", 2000, 2001));
+    let expired = Identity::new("bmc.example", 2000, 2001).unwrap();
+    let server = Server::tls(&expired).unwrap();
     assert_eq!(Setup::plain(&server).bmc().ask(), Ok(312_000_000));
 }
 
@@ -152,16 +155,16 @@ fn insecure_believes_anyone() {
 fn json_of_the_wrong_size_or_shape_is_a_finding() {
     let mut long = b"{\"PowerControl\": [".to_vec();
     long.resize(50 << 20, b' ');
-    assert!(told_of("/p", &long).contains("larger than 1024 kB"));
-    assert!(told_of("/redfish/v1/", &long).contains("larger than 1024 kB"));
-    assert!(told_of("/redfish/v1/", b"<html>").contains("is not JSON"));
-    assert!(told_of("/redfish/v1/", &[0xff; 9]).contains("is not JSON"));
+    assert!(told_of(POWER, &long).contains("larger than 1024 kB"));
+    assert!(told_of(ROOT, &long).contains("larger than 1024 kB"));
+    assert!(told_of(ROOT, b"<html>").contains("is not JSON"));
+    assert!(told_of(ROOT, &[0xff; 9]).contains("is not JSON"));
     let deep = "[".repeat(100_000);
-    assert!(told_of("/redfish/v1/", deep.as_bytes()).contains("is not JSON"));
-    assert!(told_of("/redfish/v1/", b"[]").contains("lacks a link to Chassis"));
-    assert!(told_of("/p", b"{\"PowerControl\": 7}").contains("lacks a power reading"));
+    assert!(told_of(ROOT, deep.as_bytes()).contains("is not JSON"));
+    assert!(told_of(ROOT, b"[]").contains("lacks a link to Chassis"));
+    assert!(told_of(POWER, b"{\"PowerControl\": 7}").contains("lacks a power reading"));
     let zero = b"{\"PowerControl\": [{\"PowerConsumedWatts\": 0}]}";
-    assert!(told_of("/p", zero).contains("lacks a power reading"));
+    assert!(told_of(POWER, zero).contains("lacks a power reading"));
 }
 
 #[test]
@@ -174,20 +177,21 @@ fn a_link_that_leads_elsewhere_is_not_followed() {
         "/\\c",
     ] {
         let root = json!({"Chassis": {"@odata.id": link}});
-        let told = told_of("/redfish/v1/", root.to_string().as_bytes());
+        let told = told_of(ROOT, root.to_string().as_bytes());
         assert!(told.contains("leads out of the service"), "{link}: {told}");
     }
 }
 
 #[test]
 fn a_tree_that_changes_is_searched_anew() {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let mut bmc = Setup::plain(&server).bmc();
     bmc.ask().unwrap();
-    server.script.lock().unwrap().tree.remove("/p");
+    server.script().tree.remove(POWER);
     assert!(bmc.ask().is_err());
-    server.set("/c/1", &json!({"EnvironmentMetrics": {"@odata.id": "/e"}}));
-    server.set("/e", &json!({"PowerWatts": {"Reading": 99}}));
+    let link = json!({"EnvironmentMetrics": {"@odata.id": ENVIRONMENT}});
+    server.set(CHASSIS, &link);
+    server.set(ENVIRONMENT, &json!({"PowerWatts": {"Reading": 99}}));
     assert_eq!(bmc.ask(), Ok(99_000_000));
 }
 
@@ -195,7 +199,7 @@ fn a_tree_that_changes_is_searched_anew() {
 fn a_controller_that_is_away_delays_no_tick_and_is_asked_on() {
     // Accepts, and never answers: the kernel queues the connection.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let mut setup = Setup::plain(&server);
     setup.config.url = format!("http://{}", silent.local_addr().unwrap());
     let mut found = discover_within(&setup.config, Duration::from_millis(10));
@@ -206,7 +210,7 @@ fn a_controller_that_is_away_delays_no_tick_and_is_asked_on() {
 
 #[test]
 fn a_configuration_that_makes_no_sense_is_a_finding() {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let told = |change: &dyn Fn(&mut RedfishConfig)| {
         let mut setup = Setup::plain(&server);
         change(&mut setup.config);
@@ -249,7 +253,7 @@ fn a_controller_whose_energy_and_power_disagree_says_so() {
 
 #[test]
 fn a_configured_controller_that_answers_is_the_boards_one_meter() {
-    let server = Server::plain();
+    let server = Server::plain().unwrap();
     let setup = Setup::plain(&server);
     let chip = setup.folder.path().join("class/hwmon/hwmon0");
     fs::create_dir_all(&chip).unwrap();

@@ -74,23 +74,33 @@ impl Ledger {
                 self.divide_by_slices(activity, span_ns, frame);
             }
             PerProcess::Told(samples) => {
-                self.integrate(samples, activity.at_unix_us, frame);
+                let before_us = self.pass_us;
+                let covered_us = self.integrate(samples, activity.at_unix_us, frame);
+                if activity.overflowed {
+                    frame.policy = Policy::MeasuredInPart;
+                    let whole_us = self.pass_us.saturating_sub(before_us).min(LONGEST_TICK_US);
+                    stretch(covered_us, whole_us, frame);
+                }
                 hand_to_clients(&activity.running, frame);
             }
             PerProcess::Untold => self.divide_alike(activity, span_ns, frame),
         }
     }
 
-    /// Each sample stands for the time since the pass before it.
-    fn integrate(&mut self, samples: &[Sample], now_us: u64, frame: &mut GpuFrame) {
+    /// Each sample stands for the time since the pass before it. Returns how much time all stand
+    /// for, in µs.
+    fn integrate(&mut self, samples: &[Sample], now_us: u64, frame: &mut GpuFrame) -> u64 {
         let mut sound: Vec<&Sample> = samples.iter().filter(|s| self.is_new(s, now_us)).collect();
         sound.sort_unstable_by_key(|sample| sample.at_unix_us);
         let mut rest = &sound[..];
+        let mut all_us = 0;
         while let Some(first) = rest.first() {
             let in_pass = |sample: &&&Sample| sample.at_unix_us - first.at_unix_us <= PASS_US;
             let (pass, later) = rest.split_at(rest.iter().take_while(in_pass).count());
             rest = later;
-            let covered_ns = self.begin_pass(pass) * 1000;
+            let covered_us = self.begin_pass(pass);
+            let covered_ns = covered_us * 1000;
+            all_us += covered_us;
             for sample in pass {
                 let used = frame.entry(sample.pid);
                 used.last_unix_us = sample.at_unix_us;
@@ -105,6 +115,7 @@ impl Ledger {
                 used.busy_ns = used.media_ns;
             }
         }
+        all_us
     }
 
     fn is_new(&self, sample: &Sample, now_us: u64) -> bool {
@@ -175,6 +186,20 @@ fn ids<'a>(processes: impl Iterator<Item = &'a Running>) -> Vec<u32> {
     let mut ids: Vec<u32> = processes.map(|process| process.pid).collect();
     ids.sort_unstable();
     ids
+}
+
+/// What was used in `covered_us` becomes what was used in `whole_us`, at the same rate.
+fn stretch(covered_us: u64, whole_us: u64, frame: &mut GpuFrame) {
+    let longer = |ns: u64| {
+        let ns = u128::from(ns) * u128::from(whole_us) / u128::from(covered_us.max(1));
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    };
+    if whole_us > covered_us {
+        for used in &mut frame.uses {
+            used.busy_ns = longer(used.busy_ns);
+            used.media_ns = longer(used.media_ns);
+        }
+    }
 }
 
 /// Where the service's own process is all that the driver saw, its clients are who worked.
@@ -304,6 +329,30 @@ mod tests {
         take(&mut ledger, &told(4_000, steady));
         let frame = take(&mut ledger, &told(90_000, vec![sample(1, 90_000, 100)]));
         assert!((200..=250).contains(&busy_ms(&frame, 1)), "{frame:?}");
+    }
+
+    #[test]
+    fn what_the_driver_dropped_is_taken_to_be_like_the_rest_and_it_says_so() {
+        let mut ledger = begun();
+        let steady = (1..=20).map(|n| sample(1, n * 200, 50)).collect();
+        take(&mut ledger, &told(4_000, steady));
+        let kept = vec![
+            sample(1, 9_600, 60),
+            sample(2, 9_800, 30),
+            sample(1, 10_000, 60),
+        ];
+        let mut activity = told(10_000, kept);
+        activity.overflowed = true;
+        let frame = take(&mut ledger, &activity);
+        assert_eq!(frame.policy, Policy::MeasuredInPart);
+        let [one, other] = [1, 2].map(|pid| busy_ms(&frame, pid) as f64);
+        // Two of three passes at 60 % of 6 s, one at 30 %; a first pass may stand for a quarter
+        // more.
+        assert!((one / 2_400.0 - 1.0).abs() < 0.06, "{one}");
+        assert!((other / 600.0 - 1.0).abs() < 0.1, "{other}");
+        // And the next that lacks nothing is measured.
+        let next = take(&mut ledger, &told(10_200, vec![sample(1, 10_200, 50)]));
+        assert_eq!((next.policy, busy_ms(&next, 1)), (Policy::Measured, 100));
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub enum Policy {
     /// The driver measures each process.
     #[default]
     Measured,
+    /// The driver measures each process, but had dropped some samples before it was asked: a rule
+    /// takes the time that they stood for to have been like the rest.
+    MeasuredInPart,
     /// A rule: processes that take turns on the GPU are taken to use it alike.
     TimeSliced,
     /// A rule: the clients of the multi-process service are taken to use it alike.
@@ -80,6 +83,7 @@ impl Policy {
     pub fn label(self) -> &'static str {
         match self {
             Self::Measured => "measured",
+            Self::MeasuredInPart => "measured-in-part",
             Self::TimeSliced => "time-sliced",
             Self::Mps => "mps",
             Self::MigSlice => "mig-slice",
