@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use eco_agent::api::{Carbon, IntensityRequest, Job, JobRequest, Problem, Status, Units};
+use eco_agent::api::{
+    Carbon, IntensityRequest, Job, JobRequest, ManagedJob, Pod, Problem, Status, Units,
+};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -132,6 +134,24 @@ impl Client {
     /// `DELETE /v1/intensity`.
     pub(crate) fn withdraw_intensity(&self) -> Result<Carbon, ClientError> {
         self.json(Method::DELETE, "/v1/intensity", None::<&()>)
+    }
+
+    /// `GET /v1/pods/{namespace}/{name}`.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, ClientError> {
+        let (namespace, name) = (path_segment(namespace), path_segment(name));
+        let path = format!("/v1/pods/{namespace}/{name}");
+        self.json(Method::GET, &path, None::<&()>)
+    }
+
+    /// `GET /v1/jobs/{manager}/{id}`; an id of Kubernetes has two parts.
+    pub(crate) fn managed_job(
+        &self,
+        manager: &str,
+        id: &[&str],
+    ) -> Result<ManagedJob, ClientError> {
+        let id: Vec<String> = id.iter().map(|part| path_segment(part)).collect();
+        let path = format!("/v1/jobs/{}/{}", path_segment(manager), id.join("/"));
+        self.json(Method::GET, &path, None::<&()>)
     }
 
     /// Whether `GET /readyz` says yes.

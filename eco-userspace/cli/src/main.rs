@@ -8,6 +8,7 @@ mod exit;
 mod intensity;
 mod kubectl_eco;
 mod out;
+mod query;
 mod run;
 mod serve;
 mod status;
@@ -44,6 +45,7 @@ enum Command {
     Run(run::RunArgs),
     Top(top::TopArgs),
     Status(status::StatusArgs),
+    Query(query::QueryArgs),
     Intensity(intensity::IntensityArgs),
     Calibrate(calibrate::CalibrateArgs),
     Serve(Box<serve::ServeArgs>),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&cli.socket, args),
         Command::Top(args) => top::main(&cli.socket, &args),
         Command::Status(args) => status::main(&cli.socket, &args),
+        Command::Query(args) => query::main(&cli.socket, &args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Calibrate(args) => calibrate::main(&args),
         Command::Serve(args) => serve::main(&args),

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `eco query`: what a pod or a job of Slurm or Kubernetes has used on this node.
+
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use eco_agent::api::{ByDomain, ManagedJob, Pod};
+use serde::Serialize;
+
+use crate::{
+    client::Client,
+    energy,
+    exit::{self, Failure, Outcome},
+    out::{self, printable, quantity},
+};
+
+const HELP: &str = "\
+A job of Slurm is named slurm/ID, one of Kubernetes kubernetes/NAMESPACE/NAME; a pod is named
+NAMESPACE/NAME. All is what this node's agent has seen of it, idle not included.
+
+Examples:
+  eco query job slurm/4711
+  eco query pod shop/web-0 --format json
+  eco query job slurm/4711 --format comment      # for sacct's AdminComment";
+
+/// What a pod or a job has used on this node
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(crate) struct QueryArgs {
+    /// What it is.
+    kind: Kind,
+    /// Which.
+    name: String,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// A job of Slurm or Kubernetes.
+    Job,
+    /// A pod.
+    Pod,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// All that the agent says.
+    Json,
+    /// One line without blanks: eco:1;energy_j=…;cpu_s=…;carbon_g=…;node=….
+    Comment,
+}
+
+pub(crate) fn main(socket: &Path, args: &QueryArgs) -> Outcome {
+    let client = Client::new(socket)?;
+    let parts: Vec<&str> = args.name.split('/').collect();
+    match (args.kind, parts.as_slice()) {
+        (Kind::Pod, [namespace, name]) => {
+            let pod = client.pod(namespace, name)?;
+            let account = Account::of_pod(&pod);
+            write(&pod, &account, args.format)
+        }
+        (Kind::Job, [manager, id @ ..]) if !id.is_empty() => {
+            let job = client.managed_job(manager, id)?;
+            let account = Account::of_job(&job);
+            write(&job, &account, args.format)
+        }
+        (Kind::Pod, _) => Err(Failure::usage(format!(
+            "{}: a pod is named NAMESPACE/NAME",
+            printable(&args.name)
+        ))),
+        (Kind::Job, _) => Err(Failure::usage(format!(
+            "{}: a job is named slurm/ID or kubernetes/NAMESPACE/NAME",
+            printable(&args.name)
+        ))),
+    }
+}
+
+/// What pods and jobs have in common.
+struct Account<'a> {
+    title: String,
+    /// Who answers for it, and the like.
+    about: Vec<(&'static str, String)>,
+    energy: &'a ByDomain,
+    carbon: Option<&'a ByDomain>,
+    cpu_seconds: f64,
+    watts: f64,
+    node: &'a str,
+    estimated: bool,
+}
+
+impl<'a> Account<'a> {
+    fn of_pod(pod: &'a Pod) -> Self {
+        let owner = pod.owner.as_ref();
+        let owner = owner.map(|owner| ("owner", format!("{} {}", owner.kind, owner.name)));
+        Self {
+            title: format!("{}/{}", pod.namespace, pod.name),
+            about: owner.into_iter().collect(),
+            energy: &pod.energy_joules,
+            carbon: pod.carbon_grams.as_ref(),
+            cpu_seconds: pod.cpu_seconds,
+            watts: pod.watts,
+            node: &pod.node,
+            estimated: pod.estimated,
+        }
+    }
+
+    fn of_job(job: &'a ManagedJob) -> Self {
+        let told = [
+            ("name", Some(&job.name)),
+            ("user", Some(&job.user)),
+            ("account", job.account.as_ref()),
+            ("partition", job.partition.as_ref()),
+            ("array", job.array.as_ref()),
+        ];
+        let told = told
+            .into_iter()
+            .filter_map(|(what, text)| Some((what, text?.clone())));
+        Self {
+            title: format!("{} job {}", job.manager, job.id),
+            about: told.filter(|(_, text)| !text.is_empty()).collect(),
+            energy: &job.energy_joules,
+            carbon: job.carbon_grams.as_ref(),
+            cpu_seconds: job.cpu_seconds,
+            watts: job.watts,
+            node: &job.node,
+            estimated: job.estimated,
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut rows = self.about.clone();
+        let note = if self.estimated { "  estimated" } else { "" };
+        if let Some(joules) = energy::total(self.energy) {
+            rows.push(("energy", quantity(joules, "J") + note));
+        }
+        if let Some(grams) = self.carbon.and_then(energy::total) {
+            rows.push(("carbon", quantity(grams, "g")));
+        }
+        rows.push(("CPU time", quantity(self.cpu_seconds, "s")));
+        rows.push(("power now", quantity(self.watts, "W")));
+        rows.push(("node", self.node.to_owned()));
+        let mut text = format!("{}\n", printable(&self.title));
+        for (what, value) in rows {
+            text += &format!("  {what:<10}  {}\n", printable(&value));
+        }
+        text
+    }
+
+    /// Whoever reads it splits at `;` and `=`: neither may be in a value.
+    fn comment(&self) -> String {
+        let mut text = "eco:1".to_owned();
+        if let Some(joules) = energy::total(self.energy) {
+            text += &format!(";energy_j={joules:.3}");
+        }
+        text += &format!(";cpu_s={:.3}", self.cpu_seconds);
+        if let Some(grams) = self.carbon.and_then(energy::total) {
+            text += &format!(";carbon_g={grams:.6}");
+        }
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
+        let node: String = self.node.chars().filter(is_plain).collect();
+        text += &format!(";node={node}");
+        if self.estimated {
+            text += ";estimated=1";
+        }
+        text + "\n"
+    }
+}
+
+fn write<T: Serialize>(answer: &T, account: &Account<'_>, format: Format) -> Outcome {
+    match format {
+        Format::Table => out::print(&account.table())?,
+        Format::Json => out::print_json(answer)?,
+        Format::Comment => out::print(&account.comment())?,
+    }
+    Ok(exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> ManagedJob {
+        ManagedJob {
+            manager: "slurm".to_owned(),
+            id: "7".to_owned(),
+            user: "ada\u{1b}[2J".to_owned(),
+            node: "n1;x=y".to_owned(),
+            cpu_seconds: 2.5,
+            energy_joules: [("package", 10.0), ("core", 9.0), ("dram", 1.0)]
+                .map(|(domain, joules)| (domain.to_owned(), joules))
+                .into(),
+            carbon_grams: Some([("package".to_owned(), 0.25)].into()),
+            ..ManagedJob::default()
+        }
+    }
+
+    #[test]
+    fn a_comment_is_one_word_that_can_be_taken_apart() {
+        let job = job();
+        let text = Account::of_job(&job).comment();
+        assert_eq!(
+            text,
+            "eco:1;energy_j=11.000;cpu_s=2.500;carbon_g=0.250000;node=n1xy\n"
+        );
+        assert!(!text.trim_end().contains(char::is_whitespace));
+    }
+
+    #[test]
+    fn without_an_intensity_or_a_meter_nothing_is_said_of_them() {
+        let mut job = job();
+        job.carbon_grams = None;
+        job.energy_joules.clear();
+        let account = Account::of_job(&job);
+        assert_eq!(account.comment(), "eco:1;cpu_s=2.500;node=n1xy\n");
+        assert!(!account.table().contains("energy"));
+    }
+
+    #[test]
+    fn what_a_stranger_named_does_nothing_to_a_terminal() {
+        let job = job();
+        assert!(!Account::of_job(&job).table().contains('\u{1b}'));
+    }
+}
