@@ -18,6 +18,7 @@
 pub mod authority;
 pub mod helm;
 pub mod image;
+pub mod keda;
 pub mod kubernetes;
 pub mod kwok;
 pub mod prometheus;

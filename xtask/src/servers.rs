@@ -21,7 +21,7 @@ use crate::workspace::Workspace;
 const VERSIONS: &str = "xtask/servers/versions.toml";
 
 /// Those that are quick to have come first.
-const SERVERS: [Server; 8] = [
+const SERVERS: [Server; 9] = [
     Server {
         name: "prometheus",
         source: Source::Debian(Packages(&["prometheus"])),
@@ -75,6 +75,14 @@ const SERVERS: [Server; 8] = [
             ..Module::DEFAULT
         }),
         takes: "a minute or two on 2 cores",
+    },
+    Server {
+        name: "keda",
+        source: Source::Go(Module {
+            main: "github.com/kedacore/keda/v2",
+            ..Module::DEFAULT
+        }),
+        takes: "half a minute on 2 cores",
     },
     Server {
         name: "kwok",

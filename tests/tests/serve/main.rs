@@ -6,4 +6,5 @@
 )]
 
 mod cluster;
+mod keda;
 mod stores;

@@ -11,6 +11,7 @@ mod capture;
 mod overhead;
 mod peer;
 mod scale;
+mod serve;
 mod table;
 
 use std::process::ExitCode;
@@ -66,6 +67,12 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
+    /// How long eco serve takes to answer about a cluster of 10,000 pods
+    Serve {
+        /// How often each question is asked.
+        #[arg(long, default_value_t = 300)]
+        requests: u32,
+    },
 }
 
 /// What a benchmark found.
@@ -99,6 +106,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Overhead { rounds } => overhead::run(rounds.max(1), peers),
         What::Capture { rounds } => capture::run(rounds.max(1), peers),
         What::Scale { seconds } => scale::run(seconds.max(1), peers),
+        What::Serve { requests } => serve::run(requests.max(1)),
     }
 }
 
