@@ -81,6 +81,9 @@ pub enum HttpError {
     /// A header that was asked for is none.
     #[error("{0:?} is no HTTP header that can be sent")]
     Header(String),
+    /// TLS cannot be had at all.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// No connection, or one that broke.
     #[error("{url} cannot be asked: {why}")]
     Unreachable {
@@ -317,7 +320,7 @@ fn tls(ca_file: Option<&Path>, is_needed: bool) -> Result<ClientConfig, HttpErro
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|why| HttpError::Header(why.to_string()))?;
+        .map_err(|why| HttpError::Tls(why.to_string()))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 

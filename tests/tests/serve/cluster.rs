@@ -17,6 +17,7 @@ use eco_tests::{
     serve::{Fleet, POD_DRAM_WATTS, POD_WATTS, Serve},
     servers::{
         free_port,
+        helm::Helm,
         kubernetes::{Cluster, IMAGE, NODE},
         prometheus::{Kind, Store, scrape},
         server::run,
@@ -37,13 +38,13 @@ struct Api<'a> {
 
 impl<'a> Api<'a> {
     /// With leave to ask the API server what it must, and no more.
-    fn start(cluster: &'a Cluster, store: &Store, power_window: &str) -> Self {
+    fn start(cluster: &'a Cluster, helm: &Helm<'_>, store: &Store, power_window: &str) -> Self {
         cluster.namespace("eco").unwrap();
         let token = cluster.token("eco", "eco-serve").unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let token_file = scratch.path().join("token");
         fs::write(&token_file, token).unwrap();
-        cluster.apply(ROLES).unwrap();
+        cluster.apply(&roles(helm)).unwrap();
         let serve = Serve::delegated(&[
             "--store",
             &store.url(),
@@ -76,49 +77,29 @@ impl<'a> Api<'a> {
     }
 }
 
-/// What the chart gives to eco serve (deploy/): who somebody is and what they may, how the front
-/// proxy is recognised, and the names of pods.
-const ROLES: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: eco-serve-auth}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:auth-delegator'}
-subjects: [{kind: ServiceAccount, name: eco-serve, namespace: eco}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: eco-serve-auth-reader, namespace: kube-system}
-roleRef:
-  apiGroup: rbac.authorization.k8s.io
-  kind: Role
-  name: extension-apiserver-authentication-reader
-subjects: [{kind: ServiceAccount, name: eco-serve, namespace: eco}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: eco-serve}
-rules: [{apiGroups: [''], resources: [pods], verbs: [list]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: eco-serve}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: eco-serve}
-subjects: [{kind: ServiceAccount, name: eco-serve, namespace: eco}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: eco-metrics}
-rules: [{apiGroups: [custom.metrics.k8s.io], resources: ['*'], verbs: [get, list]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: eco-hpa}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: eco-metrics}
-subjects:
-- {kind: ServiceAccount, name: horizontal-pod-autoscaler, namespace: kube-system}
-- {apiGroup: rbac.authorization.k8s.io, kind: User, name: 'system:kube-controller-manager'}
-";
+/// The chart's own roles: what eco serve may, what the autoscaler may, what viewers may.
+fn roles(helm: &Helm<'_>) -> String {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/eco");
+    let chart = chart.display().to_string();
+    let render = [
+        "template",
+        "eco",
+        &chart,
+        "--namespace=eco",
+        "--kube-version=1.34.0",
+    ];
+    let rendered = helm.run(&render).unwrap();
+    let is_role = |manifest: &&str| {
+        let kinds = ["ClusterRole", "ClusterRoleBinding", "RoleBinding"];
+        kinds
+            .iter()
+            .any(|kind| manifest.contains(&format!("\nkind: {kind}\n")))
+    };
+    let roles: Vec<&str> = rendered.split("\n---\n").filter(is_role).collect();
+    roles.join("\n---\n")
+}
 
+/// The chart has a Service with addresses; here there is no network of pods to have them in.
 const AGGREGATION: &str = "
 apiVersion: v1
 kind: Service
@@ -223,6 +204,9 @@ fn a_cluster_asks_eco_as_a_part_of_itself() {
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };
+    let Some(helm) = Helm::find(&cluster) else {
+        return;
+    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let fleet = Fleet {
         nodes: 1,
@@ -236,7 +220,7 @@ fn a_cluster_asks_eco_as_a_part_of_itself() {
         return;
     };
     // The window covers what the samples lack, should this take longer than they last.
-    let api = Api::start(&cluster, &store, "10m");
+    let api = Api::start(&cluster, &helm, &store, "10m");
     cluster.namespace("team-0").unwrap();
     cluster.namespace("team-1").unwrap();
     let pods = [
@@ -290,7 +274,17 @@ fn discovery_knows_the_metrics(cluster: &Cluster) {
 
 fn a_tenants_token_sees_its_namespace_only(cluster: &Cluster) {
     let token = cluster.token("team-0", "tenant").unwrap();
-    cluster.apply(TENANT).unwrap();
+    // A viewer of the namespace, as every cluster has them.
+    let view = [
+        "create",
+        "rolebinding",
+        "viewer",
+        "-n",
+        "team-0",
+        "--clusterrole=view",
+    ];
+    let tenant = ["--serviceaccount=team-0:tenant"];
+    cluster.kubectl(&[&view[..], &tenant].concat()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(cluster, &token, folder.path());
     let raw = |path: &str| {
@@ -342,21 +336,6 @@ fn a_tenants_token_sees_its_namespace_only(cluster: &Cluster) {
         "{refused:?}"
     );
 }
-
-const TENANT: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: energy, namespace: team-0}
-rules:
-- {apiGroups: [custom.metrics.k8s.io], resources: ['*'], verbs: [get]}
-- {apiGroups: [eco-observer.github.io], resources: [pods, namespaces], verbs: [get, list]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: energy, namespace: team-0}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: energy}
-subjects: [{kind: ServiceAccount, name: tenant, namespace: team-0}]
-";
 
 /// An agent that knows the cluster's pods, from the kubelet.
 fn agent(cluster: &Cluster) -> (Agent, String) {
@@ -434,12 +413,15 @@ fn an_autoscaler_follows_the_watts_of_real_pods() {
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };
+    let Some(helm) = Helm::find(&cluster) else {
+        return;
+    };
     let (_agent, address) = agent(&cluster);
     let config = scrape("eco", &[&address]);
     let Some(store) = Store::start(Kind::Prometheus, &config, []).unwrap() else {
         return;
     };
-    let _api = Api::start(&cluster, &store, "10s");
+    let _api = Api::start(&cluster, &helm, &store, "10s");
     cluster.namespace("team").unwrap();
     let folder = programs::public_folder().unwrap();
     let switch = folder.path().join("on");

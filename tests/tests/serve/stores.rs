@@ -135,11 +135,12 @@ fn what_no_store_knows_is_not_found_and_a_hostile_name_is_just_a_name() {
     }
 }
 
-/// An agent that measures this machine, and where it is scraped.
+/// An agent that measures this machine and knows an intensity, and where it is scraped.
 fn agent() -> (Agent, String) {
     let address = format!("127.0.0.1:{}", free_port().unwrap());
     let agent = Agent::start(Setup {
         arguments: vec!["--listen".into(), address.clone().into()],
+        variables: vec![("ECO_CARBON__ZONE", "DE".into())],
         ..Setup::default()
     });
     (agent.unwrap(), address)
@@ -153,10 +154,12 @@ fn a_real_agents_node_is_served_from_a_real_store() {
             return;
         };
         let serve = Serve::start(&["--store", &store.url(), "--power-window", "10s"]).unwrap();
-        let node = wait::until_some("the node has power", || {
+        let node = wait::until_some("the node has power and carbon", || {
             let nodes = serve.json("/v1/nodes?window=1m").ok()?;
             let node = nodes["items"].get(0)?.clone();
-            node["power_watts"].as_f64().filter(|watts| *watts > 0.0)?;
+            for amount in ["power_watts", "carbon_grams"] {
+                node[amount].as_f64().filter(|amount| *amount > 0.0)?;
+            }
             Some(node)
         })
         .unwrap();
