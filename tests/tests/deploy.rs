@@ -115,7 +115,8 @@ fn install(cluster: &Cluster, helm: &Helm<'_>, state: &Path) -> u16 {
             "--set=agent.kubelet={kubelet},agent.state={}",
             state.display()
         ),
-        &format!("--set=agent.config.carbon.zone=DE,agent.kubeletPort={kubelet_port}"),
+        &format!("--set=agent.kubeletUrl=https://$(HOST_IP):{kubelet_port}"),
+        "--set=agent.config.carbon.zone=DE",
     ])
     .unwrap();
     port

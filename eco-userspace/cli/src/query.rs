@@ -21,6 +21,7 @@ NAMESPACE/NAME. All is what this node's agent has seen of it, idle not included.
 Examples:
   eco query job slurm/4711
   eco query pod shop/web-0 --format json
+  eco query job slurm/4711 --format line         # for the end of the job's output
   eco query job slurm/4711 --format comment      # for sacct's AdminComment";
 
 /// What a pod or a job has used on this node
@@ -48,6 +49,8 @@ enum Kind {
 enum Format {
     /// For people.
     Table,
+    /// For people, in one line.
+    Line,
     /// All that the agent says.
     Json,
     /// One line without blanks: eco:1;energy_j=…;cpu_s=…;carbon_g=…;node=….
@@ -150,6 +153,20 @@ impl<'a> Account<'a> {
         text
     }
 
+    fn line(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(joules) = energy::total(self.energy) {
+            let note = if self.estimated { " (estimated)" } else { "" };
+            parts.push(quantity(joules, "J") + note);
+        }
+        if let Some(grams) = self.carbon.and_then(energy::total) {
+            parts.push(quantity(grams, "g CO2e"));
+        }
+        parts.push(quantity(self.cpu_seconds, "s of CPU"));
+        let text = format!("eco: {}: {} on {}", self.title, parts.join(", "), self.node);
+        printable(&text).to_string() + "\n"
+    }
+
     /// Whoever reads it splits at `;` and `=`: neither may be in a value.
     fn comment(&self) -> String {
         let mut text = "eco:1".to_owned();
@@ -173,6 +190,7 @@ impl<'a> Account<'a> {
 fn write<T: Serialize>(answer: &T, account: &Account<'_>, format: Format) -> Outcome {
     match format {
         Format::Table => out::print(&account.table())?,
+        Format::Line => out::print(&account.line())?,
         Format::Json => out::print_json(answer)?,
         Format::Comment => out::print(&account.comment())?,
     }
@@ -207,6 +225,20 @@ mod tests {
             "eco:1;energy_j=11.000;cpu_s=2.500;carbon_g=0.250000;node=n1xy\n"
         );
         assert!(!text.trim_end().contains(char::is_whitespace));
+    }
+
+    #[test]
+    fn a_line_says_what_is_known_and_is_one() {
+        let mut job = job();
+        job.id = "7\nforged".to_owned();
+        job.estimated = true;
+        let line = Account::of_job(&job).line();
+        let told = "11.0 J (estimated), 250 mg CO2e, 2.50 s of CPU on n1;x=y\n";
+        assert!(line.starts_with("eco: slurm job 7") && line.ends_with(told), "{line}");
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        job.carbon_grams = None;
+        job.energy_joules.clear();
+        assert!(Account::of_job(&job).line().ends_with(": 2.50 s of CPU on n1;x=y\n"));
     }
 
     #[test]
