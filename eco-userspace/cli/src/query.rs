@@ -234,11 +234,18 @@ mod tests {
         job.estimated = true;
         let line = Account::of_job(&job).line();
         let told = "11.0 J (estimated), 250 mg CO2e, 2.50 s of CPU on n1;x=y\n";
-        assert!(line.starts_with("eco: slurm job 7") && line.ends_with(told), "{line}");
+        assert!(
+            line.starts_with("eco: slurm job 7") && line.ends_with(told),
+            "{line}"
+        );
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         job.carbon_grams = None;
         job.energy_joules.clear();
-        assert!(Account::of_job(&job).line().ends_with(": 2.50 s of CPU on n1;x=y\n"));
+        assert!(
+            Account::of_job(&job)
+                .line()
+                .ends_with(": 2.50 s of CPU on n1;x=y\n")
+        );
     }
 
     #[test]

@@ -190,9 +190,11 @@ impl Trouble {
             Self::Refused(401) => "Its token or certificate is not known there: check \
                                    kubernetes.token_file, or kubernetes.certificate."
                 .into(),
-            Self::Refused(_) => "Grant `get` on `nodes/pods` (kubelet; `nodes/proxy` before 1.33), or \
+            Self::Refused(_) => {
+                "Grant `get` on `nodes/pods` (kubelet; `nodes/proxy` before 1.33), or \
                                  `list` and `watch` on `pods` (API server)."
-                .into(),
+                    .into()
+            }
             Self::Busy(_) | Self::Gone => "Nothing need be done; it is asked again.".into(),
             Self::Status(_) | Self::Shape(_) | Self::TooLong => {
                 "Check that kubernetes.url is a kubelet or an API server.".into()
