@@ -1,8 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# An Epilog of Slurm: writes what the job cost on this node where `sacct` shows it.
+# Writes what a job has cost on this node into its AdminComment, as root, while the job still runs:
 #
-#   Epilog=/etc/slurm/eco-epilog.sh          in slurm.conf, on each node
+#   SLURM_JOB_ID=4711 deploy/slurm/epilog.sh
+#
+# As Slurm's own Epilog it does no harm and writes nothing: slurmctld (22.05) takes no
+# `scontrol update` of a job that has finished.
 #
 # AdminComment becomes `eco:1;energy_j=1234.567;cpu_s=60.200;carbon_g=0.131000;node=n1`; what other
 # nodes of the job wrote stands before it, after a `|`. Never holds a job up for more than a few

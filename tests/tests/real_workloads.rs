@@ -192,7 +192,7 @@ fn the_api_server_names_pods_where_it_is_asked_instead() {
         .unwrap();
 }
 
-/// Runs deploy/slurm/epilog.sh as Slurm does, and returns what the job's AdminComment is then.
+/// Runs deploy/slurm/epilog.sh while the job runs, and returns what its AdminComment is then.
 fn epilog(slurm: &Slurm, agent: &Agent, scontrol: &Path, job: u32) -> String {
     let programs = slurm.folder().join("programs");
     fs::create_dir_all(&programs).unwrap();
