@@ -36,6 +36,16 @@ fn chart() -> String {
     deploy("helm/eco").display().to_string()
 }
 
+/// As eco serve has it in the agents' namespace: Kubernetes puts ECO_SERVE_SERVICE_HOST into the
+/// environment of every pod there that does not refuse it, and the agent takes no variable that
+/// it does not know.
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: eco-serve, namespace: eco}
+spec: {ports: [{port: 443}]}
+";
+
 /// A pod of somebody else, which uses the CPU.
 fn neighbour() -> String {
     format!(
@@ -162,6 +172,7 @@ fn the_charts_agent_measures_its_neighbours_on_a_real_node_without_privilege() {
     namespace(cluster);
     cluster.namespace("shop").unwrap();
     cluster.apply(&neighbour()).unwrap();
+    cluster.apply(SERVICE).unwrap();
     load_image(cluster);
     let state = tempfile::tempdir().unwrap();
     let port = install(cluster, &helm, state.path());

@@ -9,20 +9,12 @@ use anyhow::{Context, Result};
 
 use crate::build;
 use crate::test::BIN_DIR;
-use crate::workspace::{Workspace, succeed};
+use crate::workspace::Workspace;
 
 /// Does not return when it succeeds. The benchmarks are a program of the tests: they use the
 /// same harness, and xtask stays small.
 pub(crate) fn main(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    build::release_quietly(workspace)?;
-    succeed(workspace.cargo().args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "eco-tests",
-        "--bins",
-    ]))?;
+    build::with_test_programs(workspace)?;
     let bench = workspace.release_dir().join("bench");
     let mut command = Command::new(&bench);
     command.args(args).env(BIN_DIR, workspace.release_dir());

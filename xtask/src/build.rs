@@ -48,6 +48,19 @@ pub(crate) fn release_quietly(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// The same, and the programs of eco-tests: the benchmarks and the lab.
+pub(crate) fn with_test_programs(workspace: &Workspace) -> Result<()> {
+    release_quietly(workspace)?;
+    succeed(workspace.cargo().args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "eco-tests",
+        "--bins",
+    ]))
+}
+
 fn command(workspace: &Workspace, profile: &str) -> Result<Command> {
     let mut cargo = workspace.cargo();
     cargo

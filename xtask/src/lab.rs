@@ -9,20 +9,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::build;
-use crate::workspace::{Workspace, succeed};
+use crate::workspace::Workspace;
 
 /// Does not return when it succeeds. The lab is a program of the tests; the command that it runs
 /// finds eco's programs, and the tests' own, by name.
 pub(crate) fn main(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    build::release_quietly(workspace)?;
-    succeed(workspace.cargo().args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "eco-tests",
-        "--bins",
-    ]))?;
+    build::with_test_programs(workspace)?;
     let programs = workspace.release_dir();
     let lab = programs.join("lab");
     let path = env::var_os("PATH").unwrap_or_default();

@@ -23,6 +23,17 @@ pub struct Amount {
     pub emissions: Emissions,
 }
 
+#[cfg(test)]
+impl Amount {
+    /// Energy that emitted nothing.
+    pub(crate) fn of_uj(uj: u64) -> Self {
+        Self {
+            uj,
+            emissions: Emissions::ZERO,
+        }
+    }
+}
+
 /// A kind of unit: the value of the `kind` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -366,13 +377,6 @@ pub fn by_domain(row: &[u64], domains: &[Domain]) -> crate::api::ByDomain {
 mod tests {
     use super::*;
 
-    fn uj(uj: u64) -> Amount {
-        Amount {
-            uj,
-            ..Amount::default()
-        }
-    }
-
     #[test]
     fn a_closed_account_takes_nothing_and_its_number_is_another_unit() {
         let mut accounts = Accounts::default();
@@ -396,9 +400,9 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.set_meters(2);
         let (from, into) = (accounts.open(), accounts.open());
-        accounts.add_energy(into, 0, uj(1), true);
+        accounts.add_energy(into, 0, Amount::of_uj(1), true);
         for _ in 0..2 {
-            accounts.add_energy(from, 0, uj(7), true);
+            accounts.add_energy(from, 0, Amount::of_uj(7), true);
             accounts.add_cpu(from, 3);
             accounts.transfer(from, into);
             accounts.transfer(from, into);

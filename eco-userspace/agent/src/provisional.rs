@@ -68,13 +68,6 @@ mod tests {
     use super::*;
     use crate::accounts::Amount;
 
-    fn uj(uj: u64) -> Amount {
-        Amount {
-            uj,
-            ..Amount::default()
-        }
-    }
-
     #[test]
     fn what_is_booked_late_on_an_account_that_was_given_up_is_not_lost() {
         let mut accounts = Accounts::default();
@@ -85,10 +78,10 @@ mod tests {
         renamed.put(from, Some(into));
         renamed.put(into, Some(into));
         renamed.put(shadow, None);
-        accounts.add_energy(from, 0, uj(5), true);
+        accounts.add_energy(from, 0, Amount::of_uj(5), true);
         provisional.settle(renamed, &mut accounts, Moment::ZERO);
         assert_eq!(accounts.get(into).unwrap().energy, [5]);
-        accounts.add_energy(from, 0, uj(2), true);
+        accounts.add_energy(from, 0, Amount::of_uj(2), true);
         provisional.settle(Renamed::default(), &mut accounts, SETTLED_AFTER);
         assert_eq!(accounts.get(into).unwrap().energy, [7]);
         let later = SETTLED_AFTER + Moment::from_secs(1);

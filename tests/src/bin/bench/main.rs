@@ -8,6 +8,7 @@
 )]
 
 mod capture;
+mod gpus;
 mod overhead;
 mod peer;
 mod scale;
@@ -67,6 +68,12 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
+    /// CPU and memory with eight GPUs and four hundred processes on them, and without any
+    Gpus {
+        /// How long it is measured.
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+    },
     /// How long eco serve takes to answer about a cluster of 10,000 pods
     Serve {
         /// How often each question is asked.
@@ -106,6 +113,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Overhead { rounds } => overhead::run(rounds.max(1), peers),
         What::Capture { rounds } => capture::run(rounds.max(1), peers),
         What::Scale { seconds } => scale::run(seconds.max(1), peers),
+        What::Gpus { seconds } => gpus::run(seconds.max(1)),
         What::Serve { requests } => serve::run(requests.max(1)),
     }
 }
