@@ -74,9 +74,9 @@ struct Wishes {
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
     all_namespaces: bool,
 
-    /// What is summed over, ending now: 5m, 1h, 7d.
-    #[arg(long, global = true, value_name = "TIME", default_value = "1h")]
-    window: String,
+    /// What is summed over, ending now: 5m, 1h, 7d; if absent 1h, or all that is kept.
+    #[arg(long, global = true, value_name = "TIME")]
+    window: Option<String>,
 
     /// What comes first: the most of it; a name from A.
     #[arg(long, global = true, value_enum, default_value_t = Sort::Energy)]
@@ -139,7 +139,11 @@ pub(crate) fn main(command: &KubectlEco) -> Outcome {
         namespace,
         name: name.clone(),
     };
-    let mut options = vec![("window", wishes.window.as_str())];
+    let window = wishes.window.as_deref();
+    let mut options: Vec<_> = window
+        .map(|window| ("window", window))
+        .into_iter()
+        .collect();
     options.extend(wishes.by.as_deref().map(|by| ("by", by)));
     let mut answer = command.asker.ask(&question, &options)?;
     sort(&mut answer, wishes.sort);
@@ -162,7 +166,7 @@ fn show(answer: &Value, question: &Question, wishes: &Wishes) -> Outcome {
                 warn(&format!(
                     "no resources found{} in the last {}",
                     place.unwrap_or_default(),
-                    wishes.window
+                    out::span(answer["window_seconds"].as_f64().unwrap_or_default())
                 ));
             } else {
                 out::print(&table.text(!wishes.no_headers))?;
@@ -227,7 +231,7 @@ mod tests {
         ] {
             let parsed = KubectlEco::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(parsed.wishes.namespace.as_deref(), Some("a"), "{line}");
-            assert_eq!(parsed.wishes.window, "5m", "{line}");
+            assert_eq!(parsed.wishes.window.as_deref(), Some("5m"), "{line}");
         }
         assert!(KubectlEco::try_parse_from(["kubectl-eco", "pods", "-A", "-n", "a"]).is_err());
     }

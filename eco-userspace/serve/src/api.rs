@@ -34,7 +34,7 @@ pub const GROUP: &str = "eco-observer.github.io";
 /// The description of this API.
 const OPENAPI: &str = include_str!("api/openapi.json");
 
-/// The window where none is asked for.
+/// The window where none is asked for, and so much is kept.
 const USUAL_WINDOW: Duration = Duration::from_secs(3600);
 
 /// What can be asked for in the query.
@@ -302,7 +302,7 @@ async fn allowed(
 ) -> Result<Question, Refusal> {
     service.access.check(caller, act(&subject)).await?;
     let window = match asked.window.as_deref() {
-        None | Some("") => USUAL_WINDOW,
+        None | Some("") => USUAL_WINDOW.min(service.store.kept().unwrap_or(USUAL_WINDOW)),
         Some(text) => window::parse(text)?,
     };
     let by = match asked.by.as_deref() {

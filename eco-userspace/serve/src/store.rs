@@ -114,6 +114,14 @@ impl Store {
         })
     }
 
+    /// How far back questions may go, if that is known before one is asked.
+    pub(crate) fn kept(&self) -> Option<Duration> {
+        match self {
+            Self::Prometheus(_) => None,
+            Self::Agents(agents) => Some(agents.kept()),
+        }
+    }
+
     /// Asks.
     pub(crate) async fn read(&self, query: &Query) -> Result<Rows, StoreError> {
         match self {

@@ -198,4 +198,7 @@ fn without_a_store_the_agents_are_asked() {
     assert!(remainder <= 0.02 * number("node_joules"), "{books}");
     let far = serve.get("/v1/nodes?window=1d").unwrap();
     assert_eq!(far.status, 400, "{}", far.body);
+    // Who asks for no window gets what there is.
+    let usual = serve.json("/v1/nodes").unwrap();
+    assert_eq!(usual["window_seconds"], 900.0, "{usual}");
 }

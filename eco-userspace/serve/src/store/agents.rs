@@ -78,6 +78,11 @@ impl Agents {
         })
     }
 
+    /// How far back questions may go.
+    pub(super) fn kept(&self) -> Duration {
+        self.kept
+    }
+
     /// Adds up what the agents know. An agent that does not answer is a warning, as the rest of
     /// the answer still holds; it is an error when none does.
     pub(super) fn read(&self, query: &Query) -> Result<Rows, StoreError> {
