@@ -128,7 +128,9 @@ impl Usage {
             }
         };
         let due = self.take_credit(parent, cgroup, fresh);
-        self.orphans.drop_children_of(key);
+        if record.reaped_ns > 0 {
+            self.orphans.drop_children_of(key);
+        }
         self.explain(parent, explained);
         match known {
             Some(slot) => {
