@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine on which nearly nothing runs: what it takes to learn what idle costs.
+//! A machine on which nearly nothing runs, and then one that works: what it takes to learn what
+//! idle costs.
 
 use std::{
     thread,
@@ -8,13 +9,34 @@ use std::{
 
 use anyhow::Result;
 
-use crate::cgroup::machine_cpu_ns;
+use crate::{cgroup::machine_cpu_ns, workload::Workload};
 
 /// CPUs that may be busy on a quiet machine: its own agents and daemons.
 const QUIET_CPUS: f64 = 0.15;
 
 /// For so much longer than it has to last, quiet is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// CPU seconds that show an agent what work costs: it looks once a second, and takes five looks
+/// at about one utilisation together.
+const WORK: &str = "burn 8";
+
+/// Gives an agent, which has just been started, what one has after its first hour: so many
+/// seconds with next to nothing to do, and then some work. `false`: others keep the machine busy.
+///
+/// Without the work it would not know what a CPU second costs, and so not what of a quiet
+/// machine's power its few daemons draw: whatever comes next would be charged some percent wrong
+/// for its first seconds.
+///
+/// # Errors
+/// When the machine's CPU time cannot be read, or nothing can be run.
+pub fn has_learned_idle(seconds: u32) -> Result<bool> {
+    if !has_been_quiet(seconds)? {
+        return Ok(false);
+    }
+    Workload::new(WORK)?.run()?;
+    Ok(true)
+}
 
 /// Waits until so many seconds were quiet, in a row or not. `false`: others keep the machine
 /// busy.

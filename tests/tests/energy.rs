@@ -19,7 +19,7 @@ use eco_tests::{
     metrics::Metrics,
     needs,
     power::{PowerTree, WATTS_PER_CPU},
-    quiet::has_been_quiet,
+    quiet::has_learned_idle,
     workload::{Running, Workload},
 };
 
@@ -76,7 +76,7 @@ fn findings() -> Option<Findings> {
 fn experiment() -> Result<Option<Findings>> {
     let tree = PowerTree::new()?;
     let agent = Agent::start(Setup::metered_by(tree.sysfs()))?;
-    if !has_been_quiet(quiet_seconds())? {
+    if !has_learned_idle(quiet_seconds())? {
         return Ok(None);
     }
 

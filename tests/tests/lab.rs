@@ -33,7 +33,7 @@ use eco_tests::{
     launch, length,
     metrics::Metrics,
     needs, programs,
-    quiet::has_been_quiet,
+    quiet::has_learned_idle,
     workload::Workload,
 };
 
@@ -89,7 +89,7 @@ fn two_sockets() -> Result<Option<Bills>> {
     let _alone = MACHINE.lock();
     let lab = Lab::start(scenario("two-sockets")?)?;
     let agent = Agent::start(Setup::metered_by(lab.sysfs()))?;
-    if !has_been_quiet(quiet_seconds())? {
+    if !has_learned_idle(quiet_seconds())? {
         return Ok(None);
     }
     let mut jobs = BTreeMap::new();
