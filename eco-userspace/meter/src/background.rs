@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    Descriptor, Finding, Load, Meter, MeterError, Microjoules, Position, Quality, Reading, Window,
+    Descriptor, Finding, Load, Meter, MeterError, Microjoules, Quality, Reading, Window,
     boottime_ns, slow::Slow,
 };
 
@@ -228,14 +228,6 @@ impl Meter for SteppedMeter {
         let (answers, notes) = self.background.fetch();
         self.notes = notes;
         self.take(answers, boottime_ns())
-    }
-
-    fn position(&self) -> Option<Position> {
-        None
-    }
-
-    fn counted_since(&self, _earlier: &Position) -> Option<Microjoules> {
-        None
     }
 
     fn update_period(&self) -> Option<Duration> {

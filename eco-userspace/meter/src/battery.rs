@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Position, Reading,
-    Source, boottime_ns, integral::MOST_MICROWATTS, slow::Slow, sysfs,
+    Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Reading, Source,
+    boottime_ns, integral::MOST_MICROWATTS, slow::Slow, sysfs,
 };
 
 /// µJ in a µWh.
@@ -153,14 +153,6 @@ impl Meter for BatteryMeter {
 
     fn read(&mut self, _load: &Load) -> Result<Reading, MeterError> {
         self.read_by(boottime_ns)
-    }
-
-    fn position(&self) -> Option<Position> {
-        None
-    }
-
-    fn counted_since(&self, _earlier: &Position) -> Option<Microjoules> {
-        None
     }
 
     fn update_period(&self) -> Option<Duration> {

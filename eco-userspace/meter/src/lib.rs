@@ -50,11 +50,15 @@ pub trait Meter: Send {
 
     /// Where the raw counter stood at the last successful read, to be kept across restarts.
     /// `None` for a meter whose counter does not outlive the process.
-    fn position(&self) -> Option<Position>;
+    fn position(&self) -> Option<Position> {
+        None
+    }
 
-    /// What the counter counted between `earlier` (kept by a process before this one, in the
+    /// What the counter counted between the earlier one (kept by a process before this one, in the
     /// same boot) and the last successful read. `None` where that cannot be known.
-    fn counted_since(&self, earlier: &Position) -> Option<Microjoules>;
+    fn counted_since(&self, _earlier: &Position) -> Option<Microjoules> {
+        None
+    }
 
     /// The idle power, where the meter itself knows it (the model does).
     fn known_idle(&self) -> Option<Watts> {

@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use self::activity::{Activity, Counters};
 use crate::{
-    Descriptor, Domain, Finding, Load, Meter, MeterError, Microjoules, Position, Quality, Reading,
-    Source, Watts, Window, boottime_ns,
+    Descriptor, Domain, Finding, Load, Meter, MeterError, Microjoules, Quality, Reading, Source,
+    Watts, Window, boottime_ns,
     cpuinfo::{self, CpuInfo},
     families::{self, Family},
     profile::{self, Coefficients, Machine, Profile, ProfileError},
@@ -236,14 +236,6 @@ impl Meter for ModelMeter {
 
     fn read(&mut self, load: &Load) -> Result<Reading, MeterError> {
         Ok(self.read_at(boottime_ns(), load))
-    }
-
-    fn position(&self) -> Option<Position> {
-        None
-    }
-
-    fn counted_since(&self, _earlier: &Position) -> Option<Microjoules> {
-        None
     }
 
     fn known_idle(&self) -> Option<Watts> {

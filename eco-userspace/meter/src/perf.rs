@@ -17,8 +17,8 @@ use self::{
     kernel::{Count, Kernel, Open},
 };
 use crate::{
-    Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Position, Quality,
-    Reading, Source, Window, boottime_ns, sysfs,
+    Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Quality, Reading,
+    Source, Window, boottime_ns, sysfs,
 };
 
 /// The PMU of packages, and that of cores (AMD, Linux 6.15).
@@ -268,14 +268,6 @@ impl Meter for PerfMeter {
 
     fn read(&mut self, _load: &Load) -> Result<Reading, MeterError> {
         self.read_by(boottime_ns)
-    }
-
-    fn position(&self) -> Option<Position> {
-        None
-    }
-
-    fn counted_since(&self, _earlier: &Position) -> Option<Microjoules> {
-        None
     }
 }
 
