@@ -9,6 +9,8 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use eco_amd_smi_standin::lab::Lab;
@@ -26,8 +28,9 @@ const GPU_ID: u32 = 4711;
 /// What the card's own sensor says: not the truth, so that it shows whose word is counted.
 const SENSOR: &str = "900000000\n";
 
-/// Idle power is learned in this time.
-const QUIET_SECONDS: f64 = 8.0;
+/// Idle power is learned in this time, in whose last part the queues are made.
+const QUIET_SECONDS: f64 = 10.0;
+const QUEUES_SECONDS: u64 = 8;
 const BUSY_SECONDS: f64 = 8.0;
 
 /// A process that does nothing on the CPU.
@@ -51,8 +54,8 @@ impl Drop for Sleeper {
     }
 }
 
-/// One card, busy as the driver says, with the queues of `pids`.
-fn put_card(sysfs: &Path, pids: &[u32]) {
+/// One card, on which nothing runs.
+fn put_card(sysfs: &Path) {
     let folder = sysfs.join("class/drm/card0/device");
     let chip = folder.join("hwmon/hwmon3");
     let node = sysfs.join("class/kfd/kfd/topology/nodes/1");
@@ -62,10 +65,16 @@ fn put_card(sysfs: &Path, pids: &[u32]) {
     fs::write(folder.join("vendor"), "0x1002\n").unwrap();
     let uevent = format!("DRIVER=amdgpu\nPCI_SLOT_NAME={ADDRESS}\n");
     fs::write(folder.join("uevent"), uevent).unwrap();
-    fs::write(folder.join("gpu_busy_percent"), "80\n").unwrap();
+    fs::write(folder.join("gpu_busy_percent"), "0\n").unwrap();
     fs::write(chip.join("power1_average"), SENSOR).unwrap();
     fs::write(node.join("gpu_id"), format!("{GPU_ID}\n")).unwrap();
     fs::write(node.join("properties"), "domain 0\nlocation_id 768\n").unwrap();
+}
+
+/// The driver says that the card is busy, with the queues of `pids`.
+fn put_queues(sysfs: &Path, pids: &[u32]) {
+    let folder = sysfs.join("class/drm/card0/device");
+    fs::write(folder.join("gpu_busy_percent"), "80\n").unwrap();
     for pid in pids {
         let queues = sysfs.join(format!("class/kfd/kfd/proc/{pid}"));
         fs::create_dir_all(&queues).unwrap();
@@ -90,7 +99,7 @@ fn the_energy_of_an_amd_gpu_goes_to_the_processes_that_have_queues_on_it() {
     let sleepers = [Sleeper::new(), Sleeper::new()];
     let pids = sleepers.each_ref().map(|sleeper| sleeper.0.id());
     let sysfs = tempfile::tempdir().unwrap();
-    put_card(sysfs.path(), &pids);
+    put_card(sysfs.path());
     let script = format!(
         "[[gpu]]\naddress = \"{ADDRESS}\"\nidle_watts = {IDLE_WATTS:.1}\n[[gpu.load]]\n\
          start = {QUIET_SECONDS:.1}\nend = {:.1}\nwatts = {WATTS:.1}\n",
@@ -108,6 +117,9 @@ fn the_energy_of_an_amd_gpu_goes_to_the_processes_that_have_queues_on_it() {
         let answer = http::ask(&agent.socket(), "POST", "/v1/jobs", Some(&request)).unwrap();
         answer.json().unwrap()["id"].as_str().unwrap().to_owned()
     });
+    // The script begins when the agent loads the library: a moment ago.
+    thread::sleep(Duration::from_secs(QUEUES_SECONDS));
+    put_queues(sysfs.path(), &pids);
     // Until the load is over: the last power is idle again, and all was counted.
     let drawn = WATTS * BUSY_SECONDS;
     let joules = || gpu(&agent)["joules"].as_f64().unwrap();
@@ -147,7 +159,7 @@ fn the_energy_of_an_amd_gpu_goes_to_the_processes_that_have_queues_on_it() {
 fn an_amd_smi_that_hangs_holds_up_no_tick_and_loses_no_joule() {
     needs!(Programs, Root);
     let sysfs = tempfile::tempdir().unwrap();
-    put_card(sysfs.path(), &[]);
+    put_card(sysfs.path());
     let script = format!(
         "[[gpu]]\naddress = \"{ADDRESS}\"\nidle_watts = 100.0\n[[fault]]\n\
          call = \"amdsmi_get_energy_count\"\nat = 3.0\nseconds = 4.0\nwhat = \"hang\"\n"
