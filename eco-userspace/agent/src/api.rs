@@ -62,6 +62,9 @@ pub struct Status {
     pub state: StateStatus,
     /// One line for each thing that is missing: what, and how to get it.
     pub advice: Vec<String>,
+    /// One line for each thing that is worth knowing and needs nothing done.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One meter.

@@ -59,6 +59,8 @@ pub struct Config {
     pub redfish: Option<RedfishConfig>,
     /// The NVIDIA driver's library: a path, or a name that the loader looks up.
     pub nvml_library: String,
+    /// ROCm's amd-smi, likewise; empty for none.
+    pub amdsmi_library: String,
     /// Who knows the pods.
     pub kubernetes: KubernetesConfig,
     /// Who knows the Slurm jobs.
@@ -231,6 +233,7 @@ impl Settings {
             },
             redfish: self.redfish()?,
             nvml_library: self.get("nvml.library").to_owned(),
+            amdsmi_library: self.get("amdsmi.library").to_owned(),
             kubernetes: self.kubernetes()?,
             slurm: self.slurm()?,
             log,

@@ -9,6 +9,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use eco_attribution::IdlePolicy;
+use eco_meter::amdgpu::Prompt;
 use eco_usage::{
     Slot,
     gpu::{
@@ -48,6 +49,8 @@ struct Watched {
     meter: usize,
     device: String,
     source: Box<dyn GpuSource>,
+    /// Where the meter is asked apart from the source.
+    prompt: Option<Prompt>,
     frame: GpuFrame,
     uses: Vec<Use>,
     /// Whether it is known who used it up to now.
@@ -88,11 +91,8 @@ impl Gpus {
         bank.findings.extend(search.found.findings);
         let mut gpus = Self::default();
         for (meter, device) in search.found.meters.into_iter().zip(search.devices) {
-            gpus.watch(
-                MeterSlot::new(meter, 1),
-                Box::new(NvmlUse::new(device)),
-                bank,
-            );
+            let source = Box::new(NvmlUse::new(device));
+            gpus.watch(MeterSlot::new(meter, 1), source, None, bank);
         }
         gpus.find_amd(config, bank);
         gpus.ask();
@@ -103,13 +103,20 @@ impl Gpus {
     }
 
     fn find_amd(&mut self, config: &Config, bank: &mut Bank) {
-        let search = eco_meter::amdgpu::discover(&config.sysfs);
-        bank.findings.extend(search.found.findings);
-        self.reads_open_files = !search.cards.is_empty();
+        let options = eco_amdsmi::Options {
+            library: config.amdsmi_library.clone().into(),
+            on_thread: Some(|| drop(privileges::drop_unused(None))),
+            ..eco_amdsmi::Options::default()
+        };
+        let search = eco_meter::amdgpu::discover(&config.sysfs, &options);
+        bank.findings.extend(search.findings);
+        self.reads_open_files = !search.gpus.is_empty();
         let clients = Clients::new(config.procfs.clone());
-        for (meter, card) in search.found.meters.into_iter().zip(search.cards) {
-            let source = AmdUse::new(&config.sysfs, card.address, &card.folder, clients.clone());
-            self.watch(MeterSlot::new(meter, 1), Box::new(source), bank);
+        for gpu in search.gpus {
+            let (card, clients) = (gpu.card, clients.clone());
+            let source = AmdUse::new(&config.sysfs, card.address, &card.folder, clients);
+            let slot = MeterSlot::new(gpu.meter, 1);
+            self.watch(slot, Box::new(source), gpu.prompt, bank);
         }
     }
 
@@ -120,11 +127,18 @@ impl Gpus {
             .then_some(privileges::TO_READ_PROCESSES)
     }
 
-    fn watch(&mut self, slot: MeterSlot, source: Box<dyn GpuSource>, bank: &mut Bank) {
+    fn watch(
+        &mut self,
+        slot: MeterSlot,
+        source: Box<dyn GpuSource>,
+        prompt: Option<Prompt>,
+        bank: &mut Bank,
+    ) {
         self.watched.push(Watched {
             meter: bank.slots.len(),
             device: slot.descriptor.device.clone(),
             source,
+            prompt,
             frame: GpuFrame::default(),
             uses: Vec::new(),
             is_known: false,
@@ -136,6 +150,9 @@ impl Gpus {
     pub(crate) fn ask(&mut self) {
         for gpu in &mut self.watched {
             gpu.source.ask();
+            if let Some(prompt) = &gpu.prompt {
+                prompt.ask();
+            }
         }
     }
 
@@ -297,6 +314,7 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
         "How often a GPU's driver did not answer in time.",
     );
     for gpu in watched {
-        text.integer(&[("device", &gpu.device)], gpu.source.late().into());
+        let late = gpu.source.late() + gpu.prompt.as_ref().map_or(0, Prompt::late);
+        text.integer(&[("device", &gpu.device)], late.into());
     }
 }

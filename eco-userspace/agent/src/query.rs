@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers to what the HTTP API is asked, read from the books between two ticks.
 
+mod advice;
 mod workloads;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,7 +16,6 @@ use crate::{
     carbon::books::CarbonRow,
     core::Core,
     jobs::{Job, Membership},
-    meters::MeterSlot,
     own,
     series::{Tags, ViewSeries},
     window::Booked,
@@ -99,7 +99,8 @@ pub fn status(core: &mut Core) -> api::Status {
             directory: core.store.folder(),
             problem: core.store.problem.clone(),
         },
-        advice: advice(core),
+        advice: advice::advice(core),
+        notes: advice::notes(core),
     }
 }
 
@@ -453,39 +454,4 @@ fn identity(core: &Core) -> Vec<String> {
         sources.push(format!("{} ({} pods)", pods.source, pods.pods));
     }
     sources
-}
-
-fn advice(core: &Core) -> Vec<String> {
-    let notes = core.meters.iter().flat_map(MeterSlot::notes);
-    let mut advice: Vec<String> = core
-        .findings
-        .iter()
-        .cloned()
-        .chain(notes)
-        .filter(|finding| !finding.advice.is_empty())
-        .map(|finding| format!("{}: {}. {}", finding.place, finding.what, finding.advice))
-        .collect();
-    if core.usage.tier() == eco_usage::Tier::Procfs {
-        advice.push(format!("CPU time: {}", core.tier_reason));
-    }
-    if core.usage.mounts().are_partial(&core.config.procfs) {
-        advice.push(
-            "cgroups: this agent is in a cgroup namespace and sees its own cgroup only. Mount the \
-             host's /sys, and give it with --sysfs"
-                .into(),
-        );
-    }
-    let homes = &core.homes;
-    let troubles = homes.pods.directory.status().troubles.into_iter();
-    let troubles = troubles.chain(homes.slurm.directory.trouble());
-    advice.extend(troubles.map(|t| format!("{}: {}. {}", t.place, t.what, t.advice)));
-    advice.extend(core.store.problem.clone());
-    advice.extend(core.intensities.advice(Timestamp::now()));
-    for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {
-        advice.push(format!(
-            "meter {} has not moved for {} reads; joules are booked when it does",
-            slot.descriptor.name, slot.still
-        ));
-    }
-    advice
 }

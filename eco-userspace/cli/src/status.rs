@@ -127,6 +127,7 @@ fn render(status: &Status, socket: &Path, style: Style) -> String {
         page.styled("problem", &style.caution(&printable(problem)));
     }
     page.advice(&status.advice);
+    page.list("Notes", &status.notes);
     page.text
 }
 
@@ -268,11 +269,16 @@ impl Page {
     }
 
     fn advice(&mut self, advice: &[String]) {
-        if advice.is_empty() {
+        self.list("What is missing", advice);
+    }
+
+    /// A section of lines; none where there are no lines.
+    fn list(&mut self, title: &str, lines: &[String]) {
+        if lines.is_empty() {
             return;
         }
-        self.section("What is missing");
-        for line in advice {
+        self.section(title);
+        for line in lines {
             let _ = writeln!(self.text, "  - {}", printable(line));
         }
     }
@@ -307,6 +313,7 @@ mod tests {
                 ..MeterStatus::default()
             }],
             advice: vec!["no RAPL: ask the host".into()],
+            notes: vec!["amd-smi: is not installed".into()],
             ..Status::default()
         }
     }
@@ -324,6 +331,7 @@ mod tests {
             "Carbon\n  intensity      not known: no carbon is counted\n",
             "  kept in        memory only\n",
             "What is missing\n  - no RAPL: ask the host\n",
+            "Notes\n  - amd-smi: is not installed\n",
         ] {
             assert!(page.contains(part), "{part:?} is not in\n{page}");
         }

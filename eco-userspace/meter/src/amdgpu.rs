@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! AMD GPUs, by what the kernel's `amdgpu` driver shows in sysfs
-//! (`Documentation/gpu/amdgpu/thermal.rst`).
+//! (`Documentation/gpu/amdgpu/thermal.rst`) and, where ROCm's amd-smi is installed, by their
+//! firmware's energy accumulator.
 //!
-//! By an energy attribute where a card has one, else by its power, which the card's firmware
-//! averages and which is integrated over the ticks: a burst between two ticks is then seen only
-//! as far as the firmware's mean holds it.
+//! A card is counted once: by an energy attribute where it has one, else by its accumulator, else
+//! by its power, which the firmware averages and which is integrated over the ticks: a burst
+//! between two ticks is then seen only as far as the firmware's mean holds it. The two ways are
+//! matched by PCI address; where a card has both, they are held against each other.
 
-use std::{fs, path::Path, path::PathBuf};
+mod accumulator;
+mod sensor;
+mod smi;
 
-use crate::{
-    Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Position, Reading,
-    Source, Window, boottime_ns, counter::Counter, integral::Integral, sysfs,
-};
+use std::path::{Path, PathBuf};
+
+use eco_amdsmi::Options;
+
+pub use self::smi::Prompt;
+use self::{sensor::SensorMeter, smi::Accumulators};
+use crate::{Finding, Meter, sysfs};
 
 /// AMD's PCI vendor id.
 const VENDOR: &str = "0x1002";
@@ -27,38 +34,100 @@ pub struct Card {
     pub folder: PathBuf,
 }
 
+impl Card {
+    /// The meter's name.
+    fn title(&self) -> String {
+        format!("{} {}", self.name, self.address)
+            .trim_end()
+            .to_owned()
+    }
+}
+
+/// A card that has a meter.
+pub struct Gpu {
+    /// Which card.
+    pub card: Card,
+    /// Its meter.
+    pub meter: Box<dyn Meter>,
+    /// For a meter that is asked: to ask it early, so that the answer is there when it is read.
+    pub prompt: Option<Prompt>,
+}
+
 /// What a search for AMD GPUs found.
 #[derive(Default)]
 pub struct Search {
-    /// A meter for each card that tells its energy or power.
-    pub found: Found,
-    /// The cards of these meters, in their order.
-    pub cards: Vec<Card>,
+    /// Each card that tells its energy or power.
+    pub gpus: Vec<Gpu>,
+    /// For the status page and the log.
+    pub findings: Vec<Finding>,
 }
 
-/// Makes a meter for each AMD card under `sysfs`.
+/// Makes a meter for each AMD card under `sysfs`. The library is opened only where there is one,
+/// and tells at that moment which cards it answers for: whatever befalls it later, a card is not
+/// counted in another way as well.
 #[must_use]
-pub fn discover(sysfs: &Path) -> Search {
+pub fn discover(sysfs: &Path, amdsmi: &Options) -> Search {
+    let cards = cards(sysfs);
     let mut search = Search::default();
-    for (number, folder) in sysfs::numbered(&sysfs.join("class/drm"), "card") {
-        let folder = folder.join("device");
-        if sysfs::text(&folder.join("vendor")).as_deref() != Some(VENDOR) {
-            continue;
-        }
-        let card = Card {
-            name: format!("card{number}"),
-            address: address(&folder),
-            folder,
-        };
-        match AmdMeter::of(&card) {
-            Ok(meter) => {
-                search.found.meters.push(Box::new(meter));
-                search.cards.push(card);
-            }
-            Err(finding) => search.found.findings.push(finding),
+    if cards.is_empty() {
+        return search;
+    }
+    let mut accumulators = Accumulators::open(amdsmi, &mut search.findings);
+    for card in cards {
+        match gpu(card, &mut accumulators, &mut search.findings) {
+            Ok(gpu) => search.gpus.push(gpu),
+            Err(finding) => search.findings.push(finding),
         }
     }
     search
+}
+
+/// A card by the best that there is.
+fn gpu(
+    card: Card,
+    accumulators: &mut Accumulators,
+    findings: &mut Vec<Finding>,
+) -> Result<Gpu, Finding> {
+    let by_sensor = match SensorMeter::of(&card) {
+        Err(why @ sensor::Without::Power) => return Err(why.finding(&card)),
+        Ok(meter) if !meter.integrates() => {
+            return Ok(Gpu {
+                card,
+                meter: Box::new(meter),
+                prompt: None,
+            });
+        }
+        other => other,
+    };
+    if let Some(device) = accumulators.of(&card, findings) {
+        let (meter, prompt) = smi::meter(&card, device, by_sensor.ok());
+        return Ok(Gpu {
+            card,
+            meter,
+            prompt: Some(prompt),
+        });
+    }
+    match by_sensor {
+        Ok(meter) => Ok(Gpu {
+            card,
+            meter: Box::new(meter),
+            prompt: None,
+        }),
+        Err(why) => Err(why.finding(&card)),
+    }
+}
+
+fn cards(sysfs: &Path) -> Vec<Card> {
+    let all = sysfs::numbered(&sysfs.join("class/drm"), "card").into_iter();
+    let of_amd = all.filter_map(|(number, folder)| {
+        let folder = folder.join("device");
+        (sysfs::text(&folder.join("vendor")).as_deref() == Some(VENDOR)).then(|| Card {
+            name: format!("card{number}"),
+            address: address(&folder),
+            folder,
+        })
+    });
+    of_amd.collect()
 }
 
 /// The PCI address that the kernel tells in `uevent`.
@@ -70,148 +139,21 @@ fn address(folder: &Path) -> String {
     slot.unwrap_or_default().to_owned()
 }
 
-/// How a card tells what it draws.
-enum Gauge {
-    /// µJ since some moment.
-    Energy(Counter),
-    /// µW now, or lately.
-    Power(Integral),
-}
-
-/// The meter of one card.
-pub struct AmdMeter {
-    descriptor: Descriptor,
-    folder: PathBuf,
-    file: PathBuf,
-    gauge: Gauge,
-}
-
-impl AmdMeter {
-    /// # Errors
-    /// Says why the card has no meter.
-    fn of(card: &Card) -> Result<Self, Finding> {
-        let without = |what: &str, advice: &str| Finding {
-            place: card.name.clone(),
-            what: what.into(),
-            advice: advice.into(),
-        };
-        let (file, gauge) = gauge(&card.folder).ok_or_else(|| {
-            without(
-                "this AMD GPU shows neither energy nor power",
-                "see whether its hwmon folder has power1_average or power1_input: newer kernels \
-                 show it for more cards",
-            )
-        })?;
-        // No card that is awake draws nothing: the second die of a package whose first counts
-        // for both says so (MI250).
-        if matches!(gauge, Gauge::Power(_))
-            && !is_asleep(&card.folder)
-            && sysfs::number(&file) == Some(0)
-        {
-            return Err(without(
-                "this AMD GPU says that it draws 0 W; it is left out",
-                "on MI250 the other die of the package counts for both",
-            ));
-        }
-        Ok(Self {
-            descriptor: Descriptor {
-                name: format!("{} {}", card.name, card.address)
-                    .trim_end()
-                    .to_owned(),
-                domain: Domain::Gpu,
-                device: card.name.clone(),
-                source: Source::Amdgpu,
-            },
-            folder: card.folder.clone(),
-            file,
-            gauge,
-        })
-    }
-}
-
-fn gauge(folder: &Path) -> Option<(PathBuf, Gauge)> {
-    let chips = sysfs::numbered(&folder.join("hwmon"), "hwmon");
-    let find =
-        |wanted: &dyn Fn(&Path) -> Option<PathBuf>| chips.iter().find_map(|(_, chip)| wanted(chip));
-    let energy = |chip: &Path| {
-        let mut files = fs::read_dir(chip).ok()?.flatten().map(|entry| entry.path());
-        files.find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("energy") && name.ends_with("_input")
-        })
-    };
-    if let Some(file) = find(&energy) {
-        return Some((file, Gauge::Energy(Counter::new(0, None))));
-    }
-    // The mean first: a value of this very moment says little of the time around it.
-    for name in ["power1_average", "power1_input"] {
-        let named = |chip: &Path| Some(chip.join(name)).filter(|path| path.exists());
-        if let Some(file) = find(&named) {
-            return Some((file, Gauge::Power(Integral::default())));
-        }
-    }
-    None
-}
-
-/// Whether the kernel has switched the card off. Reading its sensors would wake it on some
-/// kernels, and fail on others.
-fn is_asleep(folder: &Path) -> bool {
-    sysfs::text(&folder.join("power/runtime_status")).as_deref() == Some("suspended")
-}
-
-impl Meter for AmdMeter {
-    fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
-
-    fn read(&mut self, _: &Load) -> Result<Reading, MeterError> {
-        let before_ns = boottime_ns();
-        let value = match &self.gauge {
-            Gauge::Power(_) if is_asleep(&self.folder) => 0,
-            _ => sysfs::read(&self.file)?,
-        };
-        let window = Window {
-            before_ns,
-            after_ns: boottime_ns(),
-        };
-        let (total, quality) = match &mut self.gauge {
-            Gauge::Energy(counter) => {
-                let quality = counter.advance(value, window.middle_ns());
-                (counter.total(), quality)
-            }
-            Gauge::Power(integral) => {
-                if value > crate::integral::MOST_MICROWATTS {
-                    return Err(sysfs::garbage(&self.file, value.to_string().as_bytes()));
-                }
-                let quality = integral.add(window.middle_ns(), value);
-                (integral.total(), quality)
-            }
-        };
-        Ok(Reading {
-            total: Microjoules(total),
-            window,
-            quality,
-        })
-    }
-
-    fn position(&self) -> Option<Position> {
-        match &self.gauge {
-            Gauge::Energy(counter) => counter.position(),
-            Gauge::Power(_) => None,
-        }
-    }
-
-    fn counted_since(&self, earlier: &Position) -> Option<Microjoules> {
-        match &self.gauge {
-            Gauge::Energy(counter) => counter.counted_since(earlier).map(Microjoules),
-            Gauge::Power(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::{Load, Source};
+
+    /// Without amd-smi.
+    fn by_kernel(root: &Path) -> Search {
+        let options = Options {
+            library: "".into(),
+            ..Options::default()
+        };
+        discover(root, &options)
+    }
 
     /// A card at `card<number>` with these attributes of its sensors.
     fn card(root: &Path, number: u32, vendor: &str, sensors: &[(&str, &str)]) -> PathBuf {
@@ -229,9 +171,10 @@ mod tests {
     }
 
     fn one(root: &Path) -> (Box<dyn Meter>, Card) {
-        let mut search = discover(root);
-        assert!(search.found.findings.is_empty());
-        (search.found.meters.remove(0), search.cards.remove(0))
+        let mut search = by_kernel(root);
+        assert!(search.findings.is_empty());
+        let gpu = search.gpus.remove(0);
+        (gpu.meter, gpu.card)
     }
 
     #[test]
@@ -251,10 +194,10 @@ mod tests {
         );
         // The outputs of a card are listed beside it.
         fs::create_dir_all(root.path().join("class/drm/card1-DP-1")).unwrap();
-        let search = discover(root.path());
-        assert_eq!(search.cards.len(), 1);
-        assert_eq!(search.cards[0].address, "0000:01:00.0");
-        let descriptor = search.found.meters[0].descriptor();
+        let search = by_kernel(root.path());
+        assert_eq!(search.gpus.len(), 1);
+        assert_eq!(search.gpus[0].card.address, "0000:01:00.0");
+        let descriptor = search.gpus[0].meter.descriptor();
         assert_eq!(descriptor.name, "card1 0000:01:00.0");
         assert_eq!(descriptor.source, Source::Amdgpu);
     }
@@ -305,9 +248,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         card(root.path(), 0, "0x1002\n", &[]);
         card(root.path(), 1, "0x1002\n", &[("power1_average", "0\n")]);
-        let search = discover(root.path());
-        assert!(search.found.meters.is_empty());
-        let places: Vec<_> = search.found.findings.iter().map(|f| &f.place).collect();
+        let search = by_kernel(root.path());
+        assert!(search.gpus.is_empty());
+        let places: Vec<_> = search.findings.iter().map(|f| &f.place).collect();
         assert_eq!(places, ["card0", "card1"]);
     }
 
@@ -325,6 +268,6 @@ mod tests {
             fs::write(chip.join("power1_average"), garbage).unwrap();
             assert!(meter.read(&Load::default()).is_err(), "{garbage:?}");
         }
-        assert_eq!(discover(Path::new("/nowhere")).cards, []);
+        assert!(by_kernel(Path::new("/nowhere")).gpus.is_empty());
     }
 }

@@ -158,6 +158,8 @@ pub(crate) struct SteppedMeter {
     heard_ns: Option<u64>,
     trouble: Option<String>,
     notes: Vec<Finding>,
+    /// Why it is no meter yet.
+    awaited: Option<Finding>,
 }
 
 impl SteppedMeter {
@@ -172,7 +174,14 @@ impl SteppedMeter {
             heard_ns: None,
             trouble: None,
             notes: Vec::new(),
+            awaited: None,
         }
+    }
+
+    /// With what is to be said until the source answers for the first time.
+    pub(crate) fn awaited(mut self, why: Option<Finding>) -> Self {
+        self.awaited = why;
+        self
     }
 
     /// Takes in what was answered meanwhile.
@@ -184,6 +193,7 @@ impl SteppedMeter {
                 Ok(microwatts) => {
                     self.trouble = None;
                     self.has_begun = true;
+                    self.awaited = None;
                     let step = self.slow.observe(answer.window.middle_ns(), microwatts);
                     quality = Some(match (quality, step) {
                         (Some(Quality::Reset), _) => Quality::Reset,
@@ -235,7 +245,8 @@ impl Meter for SteppedMeter {
     }
 
     fn notes(&self) -> Vec<Finding> {
-        self.notes.clone()
+        let awaited = self.awaited.iter();
+        awaited.chain(&self.notes).cloned().collect()
     }
 }
 

@@ -8,11 +8,24 @@ use crate::{
 };
 
 /// Two ways to one counter differ by their read times only: more than this is a fault of one.
-const MOST_DISAGREEMENT: f64 = 0.05;
+const SAME_COUNTER: Tolerance = Tolerance {
+    share: 0.05,
+    advice: "One of the two is wrong on this machine; please report it with the CPU's model and \
+             the kernel's version.",
+};
 
 /// What is compared is at least so much energy over at least so long: RAPL's grain of a
 /// millisecond is then below a thousandth.
 const LEAST: (Microjoules, Duration) = (Microjoules(50_000_000), Duration::from_secs(30));
+
+/// How much two ways may differ, and what to do where they differ more.
+#[derive(Clone, Copy)]
+pub(crate) struct Tolerance {
+    /// As a share of what the believed one counts.
+    pub(crate) share: f64,
+    /// For people.
+    pub(crate) advice: &'static str,
+}
 
 /// A meter that is believed, and a second one that it is checked against.
 ///
@@ -25,12 +38,23 @@ pub(crate) struct CrossChecked {
     base: Option<(Microjoules, Microjoules, u64)>,
     /// By how much the second one differs, as a share; `None` while they agree.
     disagreement: Option<f64>,
+    tolerance: Tolerance,
 }
 
 impl CrossChecked {
-    /// Believes `main`.
+    /// Believes `main`; both read the same counter.
     pub(crate) fn new(main: Box<dyn Meter>, second: Box<dyn Meter>) -> Self {
+        Self::within(SAME_COUNTER, main, second)
+    }
+
+    /// Believes `main`, as long as the second one does not differ by more.
+    pub(crate) fn within(
+        tolerance: Tolerance,
+        main: Box<dyn Meter>,
+        second: Box<dyn Meter>,
+    ) -> Self {
         Self {
+            tolerance,
             main,
             second,
             base: None,
@@ -53,7 +77,7 @@ impl CrossChecked {
             return;
         }
         let difference = other.0 as f64 / (counted.0 as f64).max(1.0) - 1.0;
-        self.disagreement = Some(difference).filter(|share| share.abs() > MOST_DISAGREEMENT);
+        self.disagreement = Some(difference).filter(|share| share.abs() > self.tolerance.share);
         self.base = Some(now);
     }
 }
@@ -104,8 +128,7 @@ impl Meter for CrossChecked {
                     100.0 * difference.abs(),
                     main.source.label(),
                 ),
-                "One of the two is wrong on this machine; please report it with the CPU's model \
-                 and the kernel's version.",
+                self.tolerance.advice,
             ));
         }
         notes

@@ -175,6 +175,8 @@ pub enum Source {
     Nvml,
     /// An AMD GPU, as the kernel's driver shows it.
     Amdgpu,
+    /// An AMD GPU, by its firmware's energy accumulator, through ROCm's amd-smi.
+    AmdSmi,
     /// An estimate from the CPU's family and its load.
     Model,
 }
@@ -193,6 +195,7 @@ impl Source {
             Self::Redfish => "redfish",
             Self::Nvml => "nvml",
             Self::Amdgpu => "amdgpu",
+            Self::AmdSmi => "amd-smi",
             Self::Model => "model",
         }
     }

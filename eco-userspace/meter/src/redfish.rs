@@ -87,19 +87,19 @@ fn discover_within(config: &RedfishConfig, patience: Duration) -> Found {
         Some(Err(why)) => Some(why),
         None => Some(format!("has not answered within {} s", patience.as_secs())),
     };
-    if let Some(why) = trouble {
+    let awaited = trouble.map(|why| {
         let advice = "It is asked on; its joules begin when it answers.";
-        found.findings.push(Finding::new(&place, why, advice));
-    }
+        Finding::new(&place, why, advice)
+    });
+    found.findings.extend(awaited.clone());
     let descriptor = Descriptor {
         name: "board".to_owned(),
         domain: Domain::Board,
         device: "board".to_owned(),
         source: Source::Redfish,
     };
-    found
-        .meters
-        .push(Box::new(SteppedMeter::new(descriptor, place, background)));
+    let meter = SteppedMeter::new(descriptor, place, background).awaited(awaited);
+    found.meters.push(Box::new(meter));
     found
 }
 

@@ -156,12 +156,15 @@ fn choose_board(
 ) -> (Vec<Box<dyn Meter>>, bool) {
     let sysfs = options.sysfs.as_path();
     let mut waiting = Vec::new();
+    let mut troubles = Vec::new();
     if let Some(mut found) = options.redfish.as_ref().map(redfish::discover) {
         if found.findings.is_empty() {
             return (found.meters, true);
         }
-        findings.append(&mut found.findings);
-        waiting = found.meters;
+        if found.meters.is_empty() {
+            findings.append(&mut found.findings);
+        }
+        (waiting, troubles) = (found.meters, found.findings);
     }
     let mut used = chips;
     let others: [&dyn Fn() -> Found; 2] = [&|| acpi::discover(sysfs), &|| {
@@ -176,6 +179,7 @@ fn choose_board(
     }
     if let Some(meter) = used.first() {
         if !waiting.is_empty() {
+            findings.append(&mut troubles);
             let source = meter.descriptor().source.label();
             let what = format!("does not answer; {source} is used in its place");
             let advice = "Start the agent again once it answers.";
@@ -183,6 +187,7 @@ fn choose_board(
         }
         return (used, true);
     }
+    // It says itself what is wrong, for as long as it is.
     if !waiting.is_empty() {
         return (waiting, false);
     }

@@ -3,6 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eco_driver::Source;
 use nvml_wrapper::{
     Device as Handle, Nvml,
     enum_wrappers::device::Sampling,
@@ -15,7 +16,6 @@ use crate::{
     answer::{
         Activity, Answer, Counted, Energy, Identity, Kind, PerProcess, Running, Sample, Trouble,
     },
-    device::Source,
     mig::Mig,
     overflow,
     power::{Integrator, PowerSample},
@@ -307,6 +307,9 @@ impl Gpu {
 }
 
 impl Source for Gpu {
+    type Identity = Identity;
+    type Answer = Answer;
+
     fn identity(&mut self) -> Identity {
         let mut identity = Identity {
             index: self.index,

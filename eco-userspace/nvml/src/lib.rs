@@ -20,6 +20,7 @@ pub use answer::{
     Activity, Answer, Counted, Energy, Identity, Instance, Kind, PerProcess, Running, Sample,
     Trouble,
 };
-pub use device::{Device, Late};
+pub use device::Device;
 pub use driver::{Driver, LIBRARY, OpenError, Options};
+pub use eco_driver::Late;
 pub use power::{PowerIntegral, PowerSample};

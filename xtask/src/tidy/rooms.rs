@@ -17,11 +17,13 @@ const COLUMNS: [&[&str]; 13] = [
     // tested with one.
     &[
         "eco-common",
+        "eco-driver",
         "eco-nvml-standin",
+        "eco-amd-smi-standin",
         "eco-kubernetes-standin",
         "eco-redfish-standin",
     ],
-    &["eco-ebpf", "eco-nvml", "eco-https"],
+    &["eco-ebpf", "eco-nvml", "eco-amdsmi", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
     &["eco-attribution"],
     // Privileged: it must link nothing of what follows.

@@ -96,6 +96,11 @@ pub(super) const KEYS: &[Key] = &[
         about: "the NVIDIA driver's library: a path, or a name for the loader",
     },
     Key {
+        name: "amdsmi.library",
+        default: eco_amdsmi::LIBRARY,
+        about: "ROCm's amd-smi, likewise; empty: AMD GPUs are read by the kernel's files alone",
+    },
+    Key {
         name: "redfish.url",
         default: "",
         about: "the management controller: https://HOST; empty: it is not asked",

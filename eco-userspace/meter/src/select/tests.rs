@@ -268,4 +268,8 @@ fn a_controller_that_is_away_yields_to_another_source() {
         (Domain::Package, Source::Model),
     ];
     assert_eq!(listed(&found.meters), expected);
+    // That it does not answer is the meter's to say: no finding outlives its answer.
+    let is_told = |finding: &Finding| finding.place.contains("127.0.0.1");
+    assert!(!found.findings.iter().any(is_told));
+    assert!(found.meters[0].notes().iter().any(is_told));
 }
