@@ -44,8 +44,10 @@ pub enum Kind {
     Kernel,
     /// Whoever is not shown by name.
     Other,
-    /// A job of eco's.
+    /// A job, of eco or another manager.
     Job,
+    /// A part of a job: a rank, or a run within a run.
+    Run,
     /// A container.
     Container,
     /// A systemd service or scope.
@@ -66,11 +68,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that can be asked for.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Process,
         Self::Kernel,
         Self::Other,
         Self::Job,
+        Self::Run,
         Self::Container,
         Self::Systemd,
         Self::User,
@@ -88,6 +91,7 @@ impl Kind {
             Self::Kernel => "kernel",
             Self::Other => "other",
             Self::Job => "job",
+            Self::Run => "run",
             Self::Container => "container",
             Self::Systemd => "systemd",
             Self::User => "user",

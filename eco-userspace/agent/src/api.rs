@@ -287,6 +287,17 @@ pub struct JobRequest {
     /// Whether the root process itself belongs to the job, or only its descendants.
     #[serde(default)]
     pub exclude_root: bool,
+    /// The id of the job that this is a part of, on however many nodes: whoever names the same
+    /// id joins it. Each closes what they opened, by its own `id`.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// Whether `job` comes from whoever launched the ranks: then the job of Slurm or Kubernetes
+    /// that the caller runs in comes first.
+    #[serde(default)]
+    pub by_launcher: bool,
+    /// Which rank of the job this is.
+    #[serde(default)]
+    pub rank: Option<u32>,
 }
 
 /// A job: the answer to `POST /v1/jobs`, `GET` and `DELETE /v1/jobs/…`.
@@ -300,6 +311,9 @@ pub struct Job {
     pub name: String,
     /// Who opened it.
     pub user: String,
+    /// The larger job that it is a part of, if it is: its series are that job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
     /// When it was opened, RFC 3339.
     pub started: String,
     /// When it was closed, RFC 3339.
@@ -341,6 +355,26 @@ pub struct Job {
     pub agent_cpu_seconds: f64,
     /// See above.
     pub agent_energy_joules: f64,
+}
+
+/// The job that a run is a part of, on this node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PartOf {
+    /// `eco`, `slurm` or `kubernetes`.
+    pub manager: String,
+    /// As that manager calls it, on all nodes.
+    pub job: String,
+    /// Which of its ranks the run is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// Its runs that are open, or just being closed.
+    pub runs: u64,
+    /// CPU time of all of the job on this node so far; absent until its series is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Energy of all of the job on this node so far, by domain, without idle.
+    #[serde(default)]
+    pub energy_joules: ByDomain,
 }
 
 /// One meter's energy for a job.

@@ -17,8 +17,9 @@ use crate::{
 };
 
 /// How many views one use can belong to: container, service, user, a job within a job, a place
-/// (virtual machine or bare cgroup), pod, container of a pod, job of another manager, and step.
-pub const VIEWS: usize = 10;
+/// (virtual machine or bare cgroup), pod, container of a pod, job of another manager, step, and the
+/// larger jobs that those jobs are parts of.
+pub const VIEWS: usize = 12;
 
 /// Who pays for a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -162,7 +162,7 @@ impl Settings {
                 continue;
             };
             // For the tools around the agent, not for it.
-            if matches!(key, "TOOLS" | "BIN_DIR" | "CONFIG") {
+            if matches!(key, "TOOLS" | "BIN_DIR" | "CONFIG" | "JOB") {
                 continue;
             }
             let key = key.to_lowercase().replace("__", ".");

@@ -11,6 +11,7 @@ use crate::{
     accounts::{AccountId, Kind},
     books::{Books, VIEWS},
     carbon::books::CarbonRow,
+    cluster_job,
     jobs::Jobs,
     pods::Pods,
     provisional::{Provisional, Renamed},
@@ -90,9 +91,13 @@ impl Homes {
             Some(job) if inner != Some(job) && outer != Some(job) => (Some(job), inner.or(outer)),
             _ => (inner, outer),
         };
+        let larger = |run: Option<AccountId>| world.jobs.larger(run?);
+        // Nothing is booked on one account twice.
+        let one = larger(inner).filter(|job| Some(*job) != outer);
+        let other = larger(outer).filter(|job| Some(*job) != inner && Some(*job) != one);
         let [container, systemd, place, pod, of_pod, managed, step] = home.by_path;
         [
-            container, systemd, user, inner, outer, place, pod, of_pod, managed, step,
+            container, systemd, user, inner, outer, place, pod, of_pod, managed, step, one, other,
         ]
     }
 
@@ -143,9 +148,8 @@ impl Homes {
     #[must_use]
     pub fn is_alive(&self, view: &ViewSeries, jobs: &Jobs) -> bool {
         match view.kind {
-            Kind::Job if view.tags == Tags::None => {
-                jobs.iter().any(|job| job.account == view.account)
-            }
+            Kind::Run => jobs.feed(view.account),
+            Kind::Job if view.tags == Tags::None || is_own(&view.tags) => jobs.feed(view.account),
             Kind::User => self
                 .by_user
                 .values()
@@ -307,6 +311,11 @@ impl World<'_> {
             tags,
         });
     }
+}
+
+/// Whether it is a job of eco's that runs have joined.
+fn is_own(tags: &Tags) -> bool {
+    matches!(tags, Tags::Job { manager, .. } if manager == cluster_job::MANAGER)
 }
 
 /// The job that owns a cgroup, and one around it.

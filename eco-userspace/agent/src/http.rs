@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::{
     accounts::Kind,
     api::{Job, JobRequest, Problem},
-    carbon,
+    carbon, cluster_job,
     core::Core,
     exposition::Dialect,
     jobs::JobError,
@@ -32,6 +32,10 @@ use crate::{
     service::{Handle, Stopping},
     stream, work,
 };
+
+/// How often, and with which pause, it is looked whether the pod of a new job has a name.
+const NAME_LOOKS: u32 = 10;
+const NAME_LOOK: Duration = Duration::from_millis(100);
 
 /// The description of this API.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -310,6 +314,9 @@ async fn open_job(
     } else {
         object("job", &body)?
     };
+    if let Some(pid) = pid {
+        until_named(&core, pid).await?;
+    }
     let job = core
         .ask(move |core| work::open(core, &request, uid, pid))
         .await??;
@@ -351,6 +358,19 @@ async fn list_jobs(
         open.map(|job| query::job(core, job, None)).collect()
     };
     Ok(Json(core.ask(list).await?))
+}
+
+/// A pod's first command may open a job before the kubelet has told the pod's name, and with it
+/// the job that all of this is a part of.
+async fn until_named(core: &Handle, pid: u32) -> Result<(), ApiError> {
+    for _ in 0..NAME_LOOKS {
+        let awaits = move |core: &mut Core| cluster_job::awaits_name(core, pid);
+        if !core.ask(awaits).await? {
+            break;
+        }
+        tokio::time::sleep(NAME_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Who changes something must be known by the kernel.

@@ -5,7 +5,7 @@ use eco_usage::{ProcessKey, Slot, Usage};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts::AccountId, api::JobRequest};
+use crate::{accounts::AccountId, api::JobRequest, cluster_job::Part};
 
 /// How many jobs one user may have open at once.
 pub const MOST_PER_USER: usize = 256;
@@ -40,6 +40,8 @@ pub struct Job {
     pub membership: Membership,
     /// Its account.
     pub account: AccountId,
+    /// What it is a part of, if it is.
+    pub part: Option<Part>,
     /// Processes that have belonged to it.
     pub processes: u64,
     /// Whether some may have come and gone that `processes` does not count.
@@ -66,7 +68,7 @@ pub enum JobError {
     #[error("you have {MOST_PER_USER} jobs open already; close one first")]
     TooMany,
     /// A name that no label should hold.
-    #[error("the name is longer than 256 bytes or holds control characters")]
+    #[error("a name or an id of a job is empty, longer than 256 bytes or holds control characters")]
     BadName,
     /// No such job.
     #[error("no open job {0}")]
@@ -78,6 +80,8 @@ pub enum JobError {
 pub struct Jobs {
     open: Vec<Job>,
     by_slot: FxHashMap<Slot, AccountId>,
+    /// The accounts of larger jobs, by those of their parts.
+    larger: FxHashMap<AccountId, AccountId>,
     opened: u64,
 }
 
@@ -105,7 +109,7 @@ impl Jobs {
         usage: &Usage,
     ) -> Result<Membership, JobError> {
         let name = request.name.as_deref().unwrap_or_default();
-        if name.len() > 256 || name.chars().any(char::is_control) {
+        if !is_label(name) {
             return Err(JobError::BadName);
         }
         if self.open.iter().filter(|job| job.uid == uid).count() >= MOST_PER_USER {
@@ -154,6 +158,9 @@ impl Jobs {
             });
             job.processes += inside.count() as u64;
         }
+        if let Some(larger) = job.part.as_ref().and_then(|part| part.account) {
+            self.larger.insert(job.account, larger);
+        }
         self.open.push(job);
     }
 
@@ -173,7 +180,21 @@ impl Jobs {
         let at = self.open.iter().position(|job| job.id == id)?;
         let job = self.open.swap_remove(at);
         self.by_slot.retain(|_, account| *account != job.account);
+        self.larger.remove(&job.account);
         Some(job)
+    }
+
+    /// The account of the larger job that a run is a part of.
+    #[must_use]
+    pub fn larger(&self, run: AccountId) -> Option<AccountId> {
+        self.larger.get(&run).copied()
+    }
+
+    /// Whether an open run is booked there, as itself or as a part.
+    #[must_use]
+    pub fn feed(&self, account: AccountId) -> bool {
+        let feeds = |job: &Job| job.account == account || self.larger(job.account) == Some(account);
+        self.open.iter().any(feeds)
     }
 
     /// Processes were born: each belongs where its parent does.
@@ -296,6 +317,11 @@ impl Job {
         path.strip_prefix(own.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+}
+
+/// Whether it may be a name, or the value of a label.
+pub(crate) fn is_label(text: &str) -> bool {
+    text.len() <= 256 && !text.chars().any(char::is_control)
 }
 
 fn admit_cgroup(path: &str, uid: u32, usage: &Usage) -> Result<Membership, JobError> {

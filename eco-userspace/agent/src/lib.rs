@@ -10,6 +10,7 @@ pub mod api;
 pub mod books;
 pub mod carbon;
 mod charges;
+pub mod cluster_job;
 pub mod config;
 pub mod core;
 pub mod exposition;

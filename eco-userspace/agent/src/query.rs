@@ -2,6 +2,7 @@
 //! Answers to what the HTTP API is asked, read from the books between two ticks.
 
 mod advice;
+mod part;
 mod workloads;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -183,6 +184,7 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
         manager: "eco".into(),
         name: job.name.clone(),
         user: core.homes.user_name(job.uid),
+        part_of: part::of(core, job),
         started: job.started.clone(),
         ended,
         membership: match job.membership {
@@ -274,7 +276,7 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
         // As every runtime's own tools shorten it.
         unit.label = view.name.chars().take(12).collect();
     }
-    if matches!(view.kind, Kind::Job | Kind::Step) {
+    if matches!(view.kind, Kind::Job | Kind::Run | Kind::Step) {
         unit.user = Some(view.user.clone()).filter(|user| !user.is_empty());
         if let Some(job) = core.jobs.find(&view.name) {
             unit.label.clone_from(&job.name);
@@ -410,7 +412,7 @@ fn may_see(core: &Core, view: &ViewSeries, caller: Caller) -> bool {
         return true;
     };
     match view.kind {
-        Kind::Job if view.tags == Tags::None => {
+        Kind::Run | Kind::Job if view.tags == Tags::None => {
             core.jobs.find(&view.name).is_some_and(|job| job.uid == uid)
         }
         // A name that is a number could be another's whose name is not known.

@@ -8,10 +8,11 @@ use eco_usage::ProcessKey;
 use crate::{
     accounts::{Kind, Row},
     carbon::books::CarbonRow,
+    cluster_job::Part,
     core::Core,
     jobs::{Job, Membership},
     meters::MeterSlot,
-    saved::{Saved, SavedJob, SavedMeter, SavedPhase, SavedProcess, SavedView},
+    saved::{Saved, SavedJob, SavedMeter, SavedPart, SavedPhase, SavedProcess, SavedView},
     scrapers::Moment,
     series::{Phase, ProcessSeries, ViewSeries},
 };
@@ -94,9 +95,16 @@ impl Core {
                 tracing::warn!(job = saved.id, "its cgroup went while no agent ran: closed");
                 continue;
             }
-            let Some(account) = self.books.views.find(Kind::Job, &saved.id) else {
+            let views = &mut self.books.views;
+            let kind = saved.part.as_ref().map_or(Kind::Job, |_| Kind::Run);
+            let Some(account) = views.find(kind, &saved.id) else {
                 continue;
             };
+            let part = saved.part.map(|part| Part {
+                job: part.job,
+                rank: part.rank,
+                account: part.view.and_then(|view| views.find(Kind::Job, &view)),
+            });
             self.books.job_idle.insert(account, saved.idle_share);
             self.jobs.resume(
                 Job {
@@ -106,6 +114,7 @@ impl Core {
                     started: saved.started,
                     membership: saved.membership,
                     account,
+                    part,
                     processes: saved.processes,
                     // Of those who died meanwhile nobody knows.
                     missed_deaths: true,
@@ -257,6 +266,13 @@ impl Core {
             membership: job.membership.clone(),
             processes: job.processes,
             uncovered_before: job.uncovered_before,
+            part: job.part.as_ref().map(|part| SavedPart {
+                job: part.job.clone(),
+                rank: part.rank,
+                view: part
+                    .account
+                    .and_then(|account| Some(self.books.views.of(account)?.name.clone())),
+            }),
             idle_share: self
                 .books
                 .job_idle

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     accounts::Kind,
     carbon::books::CarbonRow,
+    cluster_job::ClusterJob,
     jobs::Membership,
     series::{ProcessName, Tags},
 };
@@ -80,6 +81,20 @@ pub struct SavedJob {
     /// The node's energy without an intensity when it was opened, in µJ.
     #[serde(default)]
     pub uncovered_before: u64,
+    /// What it is a part of.
+    #[serde(default)]
+    pub part: Option<SavedPart>,
+}
+
+/// What a run is a part of.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SavedPart {
+    /// The job.
+    pub job: ClusterJob,
+    /// Which of its ranks.
+    pub rank: Option<u32>,
+    /// The name of the view that it is booked on, if by its runs.
+    pub view: Option<String>,
 }
 
 /// A meter's books, in µJ.

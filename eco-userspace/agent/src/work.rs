@@ -9,6 +9,7 @@ use std::{
 use crate::{
     accounts::Kind,
     api,
+    cluster_job,
     core::Core,
     homes::World,
     jobs::{Job, JobError, Membership},
@@ -43,6 +44,7 @@ pub fn open(
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis();
+    let part = cluster_job::of(core, request, uid, pid)?;
     let id = core.jobs.next_id(unix_ms as u64);
     let user = core.homes.user_name(uid);
     let now = core.now();
@@ -52,7 +54,8 @@ pub fn open(
         books: &mut core.books,
         now,
     };
-    let account = world.view(Kind::Job, &id, &user);
+    let kind = if part.is_some() { Kind::Run } else { Kind::Job };
+    let account = world.view(kind, &id, &user);
     core.books.job_idle.insert(account, 0.0);
     let name = request
         .name
@@ -66,6 +69,7 @@ pub fn open(
         started: jiff::Timestamp::now().to_string(),
         membership,
         account,
+        part,
         processes: 0,
         missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
@@ -129,7 +133,12 @@ fn forget(core: &mut Core, job: &Job) {
     }
     core.homes.jobs_changed(&core.usage, &core.jobs);
     let now = core.now();
-    core.books.views.leave(job.account, now);
+    let larger = job.part.as_ref().and_then(|part| part.account);
+    for account in [Some(job.account), larger].into_iter().flatten() {
+        if !core.jobs.feed(account) {
+            core.books.views.leave(account, now);
+        }
+    }
 }
 
 fn find<'a>(core: &'a Core, id: &str, caller: Caller) -> Result<&'a Job, JobError> {

@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{ApiError, Peer, parse_window};
-use crate::{pods, query, service::Handle, slurm, work};
+use crate::{cluster_job, pods, query, service::Handle, slurm, work};
 
 /// The query of these paths.
 #[derive(Debug, Default, Deserialize)]
@@ -43,12 +43,12 @@ pub(super) async fn job(
     Path((manager, id)): Path<(String, String)>,
     Query(asked): Query<Window>,
 ) -> Result<Response, ApiError> {
-    if manager == "eco" {
-        let caller = peer.caller();
-        let job = core
-            .ask(move |core| work::show(core, &id, caller))
-            .await??;
-        return Ok(Json(job).into_response());
+    if manager == cluster_job::MANAGER {
+        let (caller, run) = (peer.caller(), id.clone());
+        let open = core.ask(move |core| work::show(core, &run, caller)).await?;
+        if let Ok(run) = open {
+            return Ok(Json(run).into_response());
+        }
     }
     managed_job(&core, &peer, manager, id, &asked).await
 }
@@ -71,7 +71,7 @@ async fn managed_job(
     asked: &Window,
 ) -> Result<Response, ApiError> {
     let window = parse_window(asked.window.as_deref())?;
-    if manager != slurm::MANAGER && manager != pods::MANAGER {
+    if ![cluster_job::MANAGER, slurm::MANAGER, pods::MANAGER].contains(&manager.as_str()) {
         return Err(ApiError::NotFound(format!(
             "this agent knows no jobs of {manager}; it knows those of eco, slurm and kubernetes"
         )));

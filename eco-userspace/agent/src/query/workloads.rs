@@ -81,7 +81,7 @@ pub fn pod(
     })
 }
 
-/// A job of `manager`, which is not eco; `None` if nothing of it is shown.
+/// A job of `manager`, of eco's one that runs have joined; `None` if nothing of it is shown.
 #[must_use]
 pub fn managed_job(
     core: &Core,
@@ -98,10 +98,9 @@ pub fn managed_job(
         _ => false,
     };
     let views = || core.books.views.iter().filter(is_of);
-    let view = views().find(|view| view.kind == Kind::Job)?;
-    if !may_see(core, view, caller) {
-        return None;
-    }
+    // Two users may have a job of one id of eco's.
+    let mut jobs = views().filter(|view| view.kind == Kind::Job);
+    let view = jobs.find(|view| may_see(core, view, caller))?;
     let booked = booked(core, window, caller);
     let measured = measured(core, view, &booked)?;
     let steps = views().filter(|view| view.kind == Kind::Step);

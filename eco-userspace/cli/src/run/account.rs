@@ -14,7 +14,8 @@ use eco_intensity::zones::Zone;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{carbon::RunCarbon, plain::PlainMeters, supervise::Ended};
+use super::{carbon::RunCarbon, part::Part, plain::PlainMeters, supervise::Ended};
+use crate::run::launcher::Launch;
 use crate::{energy, exit::Failure, out};
 
 /// What an agent may miss of the CPU time that the kernel has booked for the job before its
@@ -67,6 +68,8 @@ pub(crate) struct Measured {
     #[serde(rename = "self")]
     pub(crate) own: Own,
     pub(crate) notes: Vec<String>,
+    /// The job that the run is a part of; null if it is one by itself.
+    pub(crate) part_of: Option<Part>,
     /// What an agent counted.
     #[serde(skip)]
     carbon: RunCarbon,
@@ -189,6 +192,7 @@ impl Measured {
                 .for_each(|meter| meter.joules *= scale);
         }
         let carbon = RunCarbon::counted(&job);
+        let part_of = job.part_of.take().map(Part::from);
         let meters: Vec<MeterShare> = job.meters.into_iter().map(MeterShare::from).collect();
         Self {
             cpu_seconds: job.cpu_seconds,
@@ -206,8 +210,14 @@ impl Measured {
                 energy_joules: job.agent_energy_joules,
             },
             notes,
+            part_of,
             carbon,
         }
+    }
+
+    /// Adds what the launcher told.
+    pub(crate) fn set_launch(&mut self, launch: &Launch) {
+        self.part_of = Part::completed(self.part_of.take(), launch);
     }
 
     /// What eco itself saw.
@@ -232,6 +242,7 @@ impl Measured {
                 energy_joules: energy.own,
             },
             notes: energy.notes,
+            part_of: None,
             carbon: RunCarbon::default(),
         }
     }

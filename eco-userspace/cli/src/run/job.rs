@@ -10,6 +10,7 @@ use super::{
     Measure,
     account::{Measured, MeasuredBy},
     cgroup::JobCgroup,
+    launcher::Launch,
     plain::PlainMeters,
     private::PrivateAgent,
     signals::Signals,
@@ -25,6 +26,7 @@ pub(crate) struct Job {
     session: Option<Session>,
     cgroup: Option<JobCgroup>,
     name: String,
+    launch: Launch,
     notes: Vec<String>,
 }
 
@@ -41,6 +43,7 @@ impl Job {
         socket: &Path,
         measure: Measure,
         name: &str,
+        launch: Launch,
         reaper: &mut Reaper,
         signals: &Signals,
     ) -> Result<Self, Failure> {
@@ -48,7 +51,8 @@ impl Job {
             session: None,
             cgroup: None,
             name: name.to_owned(),
-            notes: Vec::new(),
+            notes: launch.note.map(str::to_owned).into_iter().collect(),
+            launch,
         };
         if matches!(measure, Measure::Auto | Measure::Agent) {
             match Client::new(socket).map(|client| job.open_with(client, None)) {
@@ -162,6 +166,7 @@ impl Job {
             Some((by, job)) => Measured::from_agent(by, job, ended.job_cpu),
             None => Measured::plain(ended.job_cpu, reaper.dead_count() + ended.left, meters),
         };
+        measured.set_launch(&self.launch);
         measured.notes.append(&mut self.notes);
         measured
     }
@@ -182,9 +187,8 @@ impl Job {
         let opened = match JobCgroup::create() {
             Ok(cgroup) => {
                 let request = JobRequest {
-                    name: Some(self.name.clone()),
                     cgroup: Some(cgroup.path().to_owned()),
-                    ..JobRequest::default()
+                    ..self.request()
                 };
                 let opened = client.open_job(&request);
                 self.cgroup = Some(cgroup);
@@ -220,8 +224,17 @@ impl Job {
     /// agent asks the kernel who is calling, and that is right in any pid namespace.
     fn by_descent(&self) -> JobRequest {
         JobRequest {
-            name: Some(self.name.clone()),
             exclude_root: true,
+            ..self.request()
+        }
+    }
+
+    fn request(&self) -> JobRequest {
+        JobRequest {
+            name: Some(self.name.clone()),
+            job: self.launch.job.clone(),
+            by_launcher: !self.launch.is_chosen,
+            rank: self.launch.rank,
             ..JobRequest::default()
         }
     }

@@ -6,6 +6,8 @@ mod carbon;
 mod cgroup;
 mod child;
 mod job;
+mod launcher;
+mod part;
 mod plain;
 mod private;
 mod signals;
@@ -27,6 +29,7 @@ use self::{
     account::{JsonTarget, Report, Started},
     child::{SpawnError, Spawned},
     job::Job,
+    launcher::Launch,
     plain::PlainMeters,
     signals::Signals,
     supervise::{Ended, Supervisor},
@@ -62,6 +65,11 @@ pub(crate) struct RunArgs {
     /// A name for the job; the command's own if absent.
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     name: Option<String>,
+
+    /// The job that this run is a part of: runs of one id are one job, on however many nodes.
+    /// Without it, the job of Slurm, Kubernetes, torchrun or mpirun that this runs in, if any.
+    #[arg(long, value_name = "ID", env = "ECO_JOB", value_parser = job_name)]
+    job: Option<String>,
 
     /// Write the result as JSON (schema eco.run/1); `-` is stdout.
     #[arg(long, value_name = "FILE")]
@@ -112,7 +120,8 @@ pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
         .name
         .clone()
         .unwrap_or_else(|| command_name(&args.command));
-    let mut job = Job::open(socket, args.measure, &name, &mut reaper, &signals)?;
+    let launch = Launch::find(args.job.as_deref(), |name| std::env::var(name).ok());
+    let mut job = Job::open(socket, args.measure, &name, launch, &mut reaper, &signals)?;
     let mut meters = PlainMeters::detect();
     // A Ctrl-C from before there was a command has not reached it, and means eco.
     if let Some(signal) = signals.pending_end() {

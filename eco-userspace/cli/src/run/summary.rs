@@ -64,6 +64,10 @@ fn lines(report: &Report, style: Style) -> Vec<(&'static str, String, String)> {
         );
         line("meter", quantity(meter.joules, "J"), &from);
     }
+    if let Some(part) = &measured.part_of {
+        let remark = part.remark();
+        line("part of job", printable(&part.name()).into_owned(), &remark);
+    }
     let by = format!(
         "{}; tier {}, by {}",
         measured.measured_by.words(),
