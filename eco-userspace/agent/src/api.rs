@@ -233,7 +233,7 @@ pub struct Node {
 }
 
 /// Somebody who used energy.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`, `step`, `vm`,
     /// `cgroup`.

@@ -66,13 +66,16 @@ impl Parts {
         let containers = request.kind.is_none_or(|kind| kind == Kind::Container);
         let others = request.kind != Some(Kind::Process);
         let needed = containers || (others && (request.parents || whole != Whole::Machine));
+        let around = if needed {
+            core.homes.surroundings()
+        } else {
+            FxHashMap::default()
+        };
         Self {
             caller,
             whole,
             parents: request.parents,
-            around: needed
-                .then(|| core.homes.surroundings())
-                .unwrap_or_default(),
+            around,
         }
     }
 
@@ -86,10 +89,6 @@ impl Parts {
     }
 
     /// What a process lies in, if that is wanted; `None` where it is not among the parts.
-    #[expect(
-        clippy::option_option,
-        reason = "whether it is listed, and whether its parents are"
-    )]
     pub(super) fn parents(&self, core: &Core, slot: Slot) -> Option<Option<Vec<String>>> {
         if self.whole == Whole::Machine && !self.parents {
             return Some(None);
