@@ -3,6 +3,7 @@
 //!
 //! Energy is in joules and CPU time in seconds here, as `f64`; inside, both are integers.
 
+mod node;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use eco_intensity::{GramsPerKwh, Intensity, IntensityError, Kind, Pue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::node::NodeMeter;
 pub use self::workloads::{ManagedJob, Owner, Pod, PodContainer, Requests, Step};
 
 /// Joules by domain label (`package`, `dram`, …). A `BTreeMap`, so that output is stable.
@@ -228,10 +230,13 @@ pub struct Node {
     pub estimated: bool,
     /// Processes seen in the last tick.
     pub processes: u64,
+    /// Power of each socket, GPU and so on, over the window.
+    #[serde(default)]
+    pub meters: Vec<NodeMeter>,
 }
 
 /// Somebody who used energy.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     /// `process`, `kernel`, `other`, `job`, `container`, `systemd`, `user`, `pod`, `step`, `vm`,
     /// `cgroup`.
@@ -255,6 +260,15 @@ pub struct Unit {
     /// Pods only: the uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// Containers of a pod only: the pod, and what the container is called there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// See above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// If asked for: the units that this one lies wholly in, as `within` takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Vec<String>>,
     /// Processes of a view, or threads of a process.
     pub tasks: u64,
     /// CPU time over the window, 100 per CPU.
@@ -268,6 +282,9 @@ pub struct Unit {
     /// What it emitted, the same way; absent where no intensity was ever known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carbon_grams: Option<ByDomain>,
+    /// What `watts` emit in an hour, at the intensity of now; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_grams_per_hour: Option<f64>,
 }
 
 /// `POST /v1/jobs`: opens a job on a process of the caller's, with its descendants from now on.

@@ -3,6 +3,8 @@
 //!
 //! Worked out once per cgroup and once per user, not on the tick.
 
+use std::collections::hash_map::Entry;
+
 use eco_identity::{Home, Users, classify};
 use eco_usage::{CgroupIndex, Usage};
 use rustc_hash::FxHashMap;
@@ -41,6 +43,31 @@ struct Views {
     by_path: [Option<AccountId>; 7],
     /// A job of eco's that owns the cgroup, and one that owns a cgroup around it.
     jobs: [Option<AccountId>; 2],
+}
+
+impl Views {
+    /// With those that no cgroup tells.
+    fn all(
+        self,
+        user: Option<AccountId>,
+        by_descent: Option<AccountId>,
+        jobs: &Jobs,
+    ) -> [Option<AccountId>; VIEWS] {
+        let [inner, outer] = self.jobs;
+        // A job by descent within one by cgroup, or the other way round.
+        let (inner, outer) = match by_descent {
+            Some(job) if inner != Some(job) && outer != Some(job) => (Some(job), inner.or(outer)),
+            _ => (inner, outer),
+        };
+        let larger = |run: Option<AccountId>| jobs.larger(run?);
+        // Nothing is booked on one account twice.
+        let one = larger(inner).filter(|job| Some(*job) != outer);
+        let other = larger(outer).filter(|job| Some(*job) != inner && Some(*job) != one);
+        let [container, systemd, place, pod, of_pod, managed, step] = self.by_path;
+        [
+            container, systemd, user, inner, outer, place, pod, of_pod, managed, step, one, other,
+        ]
+    }
 }
 
 /// Where the pod stands in [`Views::by_path`].
@@ -85,20 +112,38 @@ impl Homes {
             None => self.move_in(cgroup, uid, world),
         };
         let user = uid.map(|uid| self.user(uid, world));
-        let [inner, outer] = home.jobs;
-        // A job by descent within one by cgroup, or the other way round.
-        let (inner, outer) = match by_descent {
-            Some(job) if inner != Some(job) && outer != Some(job) => (Some(job), inner.or(outer)),
-            _ => (inner, outer),
-        };
-        let larger = |run: Option<AccountId>| world.jobs.larger(run?);
-        // Nothing is booked on one account twice.
-        let one = larger(inner).filter(|job| Some(*job) != outer);
-        let other = larger(outer).filter(|job| Some(*job) != inner && Some(*job) != one);
-        let [container, systemd, place, pod, of_pod, managed, step] = home.by_path;
-        [
-            container, systemd, user, inner, outer, place, pod, of_pod, managed, step, one, other,
-        ]
+        home.all(user, by_descent, world.jobs)
+    }
+
+    /// The same, of the views that are known; nobody is charged, and nothing is opened.
+    #[must_use]
+    pub fn known_views(
+        &self,
+        cgroup: CgroupIndex,
+        uid: u32,
+        by_descent: Option<AccountId>,
+        jobs: &Jobs,
+    ) -> [Option<AccountId>; VIEWS] {
+        let home = self.by_cgroup.get(&cgroup).copied().unwrap_or_default();
+        home.all(self.by_user.get(&uid).copied(), by_descent, jobs)
+    }
+
+    /// For each view that is known by cgroups, the views that hold all of these cgroups too.
+    #[must_use]
+    pub fn surroundings(&self) -> FxHashMap<AccountId, Vec<AccountId>> {
+        let mut around: FxHashMap<AccountId, Vec<AccountId>> = FxHashMap::default();
+        for views in self.by_cgroup.values() {
+            let all = || views.by_path.iter().chain(&views.jobs).flatten().copied();
+            for one in all() {
+                match around.entry(one) {
+                    Entry::Vacant(new) => _ = new.insert(all().filter(|&a| a != one).collect()),
+                    Entry::Occupied(mut known) => {
+                        known.get_mut().retain(|a| all().any(|b| b == *a))
+                    }
+                }
+            }
+        }
+        around
     }
 
     /// Jobs came or went: what cgroups belong to is worked out anew.

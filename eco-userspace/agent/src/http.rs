@@ -254,6 +254,9 @@ pub struct UnitsQuery {
     kind: Option<String>,
     top: Option<usize>,
     window: Option<String>,
+    within: Option<String>,
+    #[serde(default)]
+    parents: bool,
 }
 
 impl UnitsQuery {
@@ -276,8 +279,18 @@ impl UnitsQuery {
             kind,
             top: self.top,
             window: parse_window(self.window.as_deref())?,
+            within: self.within.as_deref().map(within).transpose()?,
+            parents: self.parents,
         })
     }
+}
+
+fn within(text: &str) -> Result<query::Within, ApiError> {
+    query::Within::parse(text).ok_or_else(|| {
+        ApiError::Bad(format!(
+            "within {text:?} names no unit; write KIND:NAME, such as container:… or pod:UID"
+        ))
+    })
 }
 
 /// The span of means; `None` for the last tick.
@@ -456,9 +469,20 @@ mod tests {
             carbon_grams_per_hour: Some(0.0),
             ..api::Node::default()
         };
+        check(
+            "NodeMeter",
+            api::NodeMeter {
+                idle_watts: Some(0.0),
+                ..api::NodeMeter::default()
+            },
+        );
         check("Node", node);
         let unit = api::Unit {
             carbon_grams: grams(),
+            carbon_grams_per_hour: Some(0.0),
+            parents: Some(Vec::new()),
+            pod: Some(String::new()),
+            container: Some(String::new()),
             ..api::Unit::default()
         };
         check("Unit", unit);

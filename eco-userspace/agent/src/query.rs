@@ -3,6 +3,8 @@
 
 mod advice;
 mod part;
+mod node;
+mod parts;
 mod workloads;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,7 +14,7 @@ use eco_usage::{State, Tier, bpf::kernel_release};
 use jiff::Timestamp;
 
 use crate::{
-    accounts::{AccountId, Kind, Row, by_domain},
+    accounts::{AccountId, Kind, Row},
     api,
     carbon::books::CarbonRow,
     core::Core,
@@ -22,7 +24,11 @@ use crate::{
     window::Booked,
 };
 
-pub use self::workloads::{managed_job, pod};
+use self::{node::node, parts::Parts};
+pub use self::{
+    parts::Within,
+    workloads::{managed_job, pod},
+};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,10 @@ pub struct UnitsRequest {
     pub top: Option<usize>,
     /// The span of the means; the last tick if absent.
     pub window: Option<Duration>,
+    /// Only what lies wholly in this unit.
+    pub within: Option<Within>,
+    /// Whether each unit names those that it lies in.
+    pub parents: bool,
 }
 
 /// The shortest span that users get means over: what a shorter one shows tells of others.
@@ -117,11 +127,12 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
     let booked = core
         .recent
         .last(request.window.unwrap_or_default().max(least));
+    let parts = Parts::new(core, request, caller);
     let mut units = Vec::new();
     if wanted(Kind::Process) {
-        units.extend(processes(core, &booked, caller));
+        units.extend(processes(core, &booked, caller, &parts));
     }
-    if caller == Caller::Administrator {
+    if caller == Caller::Administrator && request.within.is_none() {
         for (kind, account) in [
             (Kind::Kernel, core.books.kernel),
             (Kind::Other, core.books.nobody),
@@ -133,8 +144,10 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
     }
     let shown = |view: &&ViewSeries| view.kind != Kind::PodContainer && wanted(view.kind);
     for view in core.books.views.iter().filter(shown) {
-        if may_see(core, view, caller) {
-            units.extend(view_unit(core, view, &booked));
+        if may_see(core, view, caller) && parts.holds(view.account) {
+            let mut unit = view_unit(core, view, &booked);
+            parts.place(core, view, unit.as_mut());
+            units.extend(unit);
         }
     }
     let by_power = |a: &api::Unit, b: &api::Unit| {
@@ -144,6 +157,11 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
     };
     units.sort_by(|a, b| by_power(a, b).then_with(|| a.name.cmp(&b.name)));
     units.truncate(request.top.unwrap_or(usize::MAX));
+    if let Some(rate) = core.intensities.rate(Timestamp::now()) {
+        for unit in &mut units {
+            unit.carbon_grams_per_hour = Some(node::grams_per_hour(rate, unit.watts));
+        }
+    }
     api::Units {
         at: jiff::Timestamp::now().to_string(),
         window_seconds: booked.span.as_secs_f64(),
@@ -238,12 +256,14 @@ fn processes<'a>(
     core: &'a Core,
     booked: &'a Booked,
     caller: Caller,
+    parts: &'a Parts,
 ) -> impl Iterator<Item = api::Unit> {
     core.slots.iter().filter_map(move |(account, slot)| {
         let process = core.usage.process(*slot)?;
         if process.state != State::Alive || !sees_uid(process.uid, caller) {
             return None;
         }
+        let parents = parts.parents(core, *slot)?;
         let comm = process.comm.text().into_owned();
         let start = core.start_unix(process);
         let name = format!("{comm}[{}]@{start}", process.key.pid);
@@ -257,6 +277,7 @@ fn processes<'a>(
             .and_then(|c| c.paths.as_ref())
             .map(|p| p.telling().to_owned());
         unit.tasks = process.threads.into();
+        unit.parents = parents;
         Some(unit)
     })
 }
@@ -329,35 +350,6 @@ fn unit(
     })
 }
 
-fn node(core: &Core, booked: &Booked) -> api::Node {
-    let seconds = booked.span.as_secs_f64().max(1e-6);
-    let power = |row: &[u64]| {
-        let mut watts = present_by_domain(core, row);
-        watts.values_mut().for_each(|joules| *joules /= seconds);
-        watts
-    };
-    let mut unattributed = vec![0; core.meters.len()];
-    for row in &core.books.unattributed {
-        for (sum, uj) in unattributed.iter_mut().zip(row) {
-            *sum += uj;
-        }
-    }
-    api::Node {
-        name: core.node.clone(),
-        cpus: core.cpus,
-        cpu_percent: booked.busy_ns as f64 / 1e7 / seconds,
-        watts: power(&booked.node),
-        idle_watts: power(&booked.idle),
-        energy_joules: by_domain(&core.books.node, &core.domains),
-        idle_joules: by_domain(&core.books.idle, &core.domains),
-        unattributed_joules: by_domain(&unattributed, &core.domains),
-        carbon_grams: carbon_by_domain(core, &core.books.carbon.node),
-        carbon_grams_per_hour: grams_per_hour(core, booked),
-        estimated: estimated(core),
-        processes: core.frame.processes,
-    }
-}
-
 /// Whether any joule that counts into totals is an estimate.
 fn estimated(core: &Core) -> bool {
     core.meters
@@ -390,14 +382,6 @@ fn carbon_by_domain(core: &Core, row: &CarbonRow) -> Option<api::ByDomain> {
         }
     }
     Some(sums)
-}
-
-/// What the node's power over the window emits in an hour, each joule once.
-fn grams_per_hour(core: &Core, booked: &Booked) -> Option<f64> {
-    let rate = core.intensities.rate(Timestamp::now())?;
-    let hours = booked.span.as_secs_f64().max(1e-6) / 3600.0;
-    let energy = core.books.sum.total(&booked.node);
-    Some(rate.emissions(energy).grams().0 / hours)
 }
 
 fn sees_uid(uid: u32, caller: Caller) -> bool {

@@ -121,6 +121,30 @@ impl Client {
         self.json(Method::GET, &path, None::<&()>)
     }
 
+    /// The same of what lies in one unit; all of them without `top`.
+    pub(crate) fn parts(
+        &self,
+        kind: &str,
+        within: Option<&str>,
+        top: Option<u32>,
+        window: Duration,
+    ) -> Result<Units, ClientError> {
+        let mut path = format!("/v1/units?kind={kind}&window={}ms", window.as_millis());
+        if let Some(top) = top {
+            path.push_str(&format!("&top={top}"));
+        }
+        if let Some(within) = within {
+            path.push_str(&format!("&within={}", path_segment(within)));
+        }
+        self.json(Method::GET, &path, None::<&()>)
+    }
+
+    /// `GET /v1/units`: all of every kind, each with what it lies in.
+    pub(crate) fn whole_picture(&self, window: Duration) -> Result<Units, ClientError> {
+        let path = format!("/v1/units?parents=true&window={}ms", window.as_millis());
+        self.json(Method::GET, &path, None::<&()>)
+    }
+
     /// `GET /v1/intensity`.
     pub(crate) fn intensity(&self) -> Result<Carbon, ClientError> {
         self.json(Method::GET, "/v1/intensity", None::<&()>)

@@ -132,16 +132,24 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
-/// Text that a stranger chose, made safe for a terminal: no control characters.
+/// Text that a stranger chose, made safe for a terminal: no control characters, and none that
+/// turn round the order of what is beside them.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(moves_others) {
         text.chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .map(|c| if moves_others(c) { '\u{fffd}' } else { c })
             .collect::<String>()
             .into()
     } else {
         text.into()
     }
+}
+
+/// Control characters, separators of lines, and the marks of Unicode's bidirectional algorithm
+/// (UAX #9, table 4).
+fn moves_others(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -181,7 +189,8 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
-        assert_eq!(printable("näme"), "näme");
+        assert_eq!(printable("näme שלום"), "näme שלום");
+        assert_eq!(printable("a\u{202e}b\u{2028}"), "a\u{fffd}b\u{fffd}");
     }
 
     #[test]

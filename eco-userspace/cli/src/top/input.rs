@@ -3,15 +3,19 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::model::{Mode, Model, Sort};
+use super::{
+    feed::Play,
+    kind::{Kind, Sort},
+    model::{From, Mode, Model},
+};
 
 /// What a key asks of the world outside the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// Nothing but a new picture.
     Redraw,
-    /// Data of another kind.
-    Fetch,
+    /// That a replay does something.
+    Play(Play),
     /// To leave.
     Quit,
     /// To go to the background.
@@ -19,26 +23,29 @@ pub(crate) enum Wish {
 }
 
 /// The keys, for the help page.
-pub(crate) const KEYS: [(&str, &str); 14] = [
+pub(crate) const KEYS: [(&str, &str); 17] = [
     ("Up Down PgUp PgDn", "move the mark (also k j, Home End)"),
     (
-        "Tab  Shift-Tab",
-        "processes, jobs, containers, systemd units, users",
+        "Enter",
+        "go into a pod, job, container…; all about a process",
     ),
-    ("F3 or /", "search; F3 again finds the next"),
+    ("Backspace or Esc", "back out"),
     (
-        "F4 or \\",
-        "filter: show only what has these words; Esc clears",
+        "Tab  Shift-Tab",
+        "list the next kind: processes, pods, jobs…",
     ),
+    ("F2", "choose the kind to list"),
+    ("F3 or /", "search; F3 or Down the next, Up the one before"),
+    ("F4 or \\", "filter: show only what has these words"),
     ("F5 or t", "tree: processes below their parents"),
     ("F6 or >", "choose what to sort by"),
-    ("P", "sort by CPU"),
-    ("W", "sort by power"),
-    ("E", "sort by energy"),
-    ("N", "sort by process id"),
+    ("P W E N", "sort by CPU, power, energy, process id"),
     ("I", "turn the order round"),
     ("u", "show one user's only"),
-    ("Space or p", "pause"),
+    ("Space p Z", "pause"),
+    ("Left Right", "in a replay: one picture back or on"),
+    ("[ ]", "in a replay: ten pictures back or on"),
+    ("+ -", "in a replay: faster, slower"),
     ("F10 or q", "quit"),
 ];
 
@@ -62,14 +69,20 @@ pub(crate) fn on_key(model: &mut Model, key: KeyEvent, page: usize) -> Wish {
         Mode::Search(words) => on_search(model, key.code, words),
         Mode::Filter => on_filter(model, key.code),
         Mode::SortMenu(marked) => on_sort_menu(model, key.code, marked),
+        Mode::KindMenu(marked) => on_kind_menu(model, key.code, marked),
         Mode::UserMenu(marked) => on_user_menu(model, key.code, marked),
-        Mode::Help => model.mode = Mode::List,
+        Mode::Help | Mode::Details(_) => model.mode = Mode::List,
     }
     Wish::Redraw
 }
 
 fn on_list(model: &mut Model, key: KeyCode, page: usize) -> Wish {
     let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
+    if model.playback.is_some()
+        && let Some(play) = in_replay(key)
+    {
+        return Wish::Play(play);
+    }
     match key {
         KeyCode::Char('q') => return Wish::Quit,
         KeyCode::Up | KeyCode::Char('k') => model.step(-1),
@@ -78,13 +91,14 @@ fn on_list(model: &mut Model, key: KeyCode, page: usize) -> Wish {
         KeyCode::PageDown => model.step(page),
         KeyCode::Home => model.step(isize::MIN),
         KeyCode::End => model.step(isize::MAX),
-        KeyCode::Tab => {
-            model.next_kind(1);
-            return Wish::Fetch;
-        }
-        KeyCode::BackTab => {
-            model.next_kind(4);
-            return Wish::Fetch;
+        KeyCode::Tab => model.turn(1),
+        KeyCode::BackTab => model.turn(-1),
+        KeyCode::Enter => model.enter(),
+        KeyCode::Backspace => back(model),
+        KeyCode::F(2) => {
+            let here = model.place().kinds();
+            let marked = here.iter().position(|&kind| kind == model.kind());
+            model.mode = Mode::KindMenu(marked.unwrap_or(0));
         }
         KeyCode::F(3) | KeyCode::Char('/') => model.mode = Mode::Search(String::new()),
         KeyCode::F(4) | KeyCode::Char('\\') => model.mode = Mode::Filter,
@@ -96,14 +110,15 @@ fn on_list(model: &mut Model, key: KeyCode, page: usize) -> Wish {
                 .unwrap_or(0);
             model.mode = Mode::SortMenu(marked);
         }
-        KeyCode::Char('P') => sort_by(model, Sort::Cpu),
-        KeyCode::Char('W') => sort_by(model, Sort::Watts),
-        KeyCode::Char('E') => sort_by(model, Sort::Energy),
-        KeyCode::Char('N') => sort_by(model, Sort::Pid),
+        KeyCode::Char('P') => model.sort_by(Sort::Cpu),
+        KeyCode::Char('W') => model.sort_by(Sort::Watts),
+        KeyCode::Char('E') => model.sort_by(Sort::Energy),
+        KeyCode::Char('N') => model.sort_by(Sort::Pid),
         KeyCode::Char('I') => model.change(|m| m.inverted = !m.inverted),
         KeyCode::Char('u') => model.mode = Mode::UserMenu(0),
-        KeyCode::Char(' ' | 'p') => model.paused = !model.paused,
+        KeyCode::Char(' ' | 'p' | 'Z') => model.paused = !model.paused,
         KeyCode::F(1) | KeyCode::Char('h' | '?') => model.mode = Mode::Help,
+        KeyCode::Esc if model.filter.is_empty() && model.user.is_none() => back(model),
         KeyCode::Esc => model.change(|m| {
             m.filter.clear();
             m.user = None;
@@ -113,8 +128,21 @@ fn on_list(model: &mut Model, key: KeyCode, page: usize) -> Wish {
     Wish::Redraw
 }
 
-fn sort_by(model: &mut Model, sort: Sort) {
-    model.change(|m| (m.sort, m.inverted) = (sort, false));
+fn back(model: &mut Model) {
+    model.leave_to(model.place().levels().len().saturating_sub(1));
+}
+
+fn in_replay(key: KeyCode) -> Option<Play> {
+    match key {
+        KeyCode::Char(' ' | 'p' | 'Z') => Some(Play::Pause),
+        KeyCode::Left => Some(Play::Step(-1)),
+        KeyCode::Right => Some(Play::Step(1)),
+        KeyCode::Char('[') => Some(Play::Step(-10)),
+        KeyCode::Char(']') => Some(Play::Step(10)),
+        KeyCode::Char('+') => Some(Play::Faster),
+        KeyCode::Char('-') => Some(Play::Slower),
+        _ => None,
+    }
 }
 
 fn on_search(model: &mut Model, key: KeyCode, mut words: String) {
@@ -123,14 +151,15 @@ fn on_search(model: &mut Model, key: KeyCode, mut words: String) {
             model.mode = Mode::List;
             return;
         }
-        KeyCode::F(3) | KeyCode::Down => true,
+        KeyCode::F(3) | KeyCode::Down => From::Next,
+        KeyCode::Up => From::Previous,
         KeyCode::Backspace => {
             words.pop();
-            false
+            From::Here
         }
         KeyCode::Char(letter) => {
             words.push(letter);
-            false
+            From::Here
         }
         _ => return,
     };
@@ -159,8 +188,17 @@ fn on_sort_menu(model: &mut Model, key: KeyCode, marked: usize) {
         Menu::Leave => model.mode = Mode::List,
         Menu::Choose => {
             model.mode = Mode::List;
-            sort_by(model, Sort::ALL[marked]);
+            model.sort_by(Sort::ALL[marked]);
         }
+    }
+}
+
+fn on_kind_menu(model: &mut Model, key: KeyCode, marked: usize) {
+    let kinds: &[Kind] = model.place().kinds();
+    match in_menu(key, marked, kinds.len()) {
+        Menu::Stay(marked) => model.mode = Mode::KindMenu(marked),
+        Menu::Leave => model.mode = Mode::List,
+        Menu::Choose => model.list(kinds[marked.min(kinds.len() - 1)]),
     }
 }
 
@@ -198,7 +236,7 @@ mod tests {
     use eco_agent::api::{Unit, Units};
 
     use super::*;
-    use crate::top::model::{Kind, Row};
+    use crate::top::rows::Row;
 
     fn model() -> Model {
         let unit = |name: &str, user: &str, watts| Unit {
@@ -325,12 +363,61 @@ mod tests {
     }
 
     #[test]
-    fn tab_asks_for_another_kind() {
+    fn tab_lists_another_kind_and_a_menu_any() {
         let mut model = model();
-        assert_eq!(press(&mut model, &[KeyCode::Tab]), Wish::Fetch);
-        assert_eq!(model.kind, Kind::Job);
-        assert_eq!(press(&mut model, &[KeyCode::BackTab]), Wish::Fetch);
-        assert_eq!(model.kind, Kind::Process);
+        press(&mut model, &[KeyCode::Tab]);
+        assert_eq!(model.kind(), Kind::Pod);
+        press(&mut model, &[KeyCode::BackTab]);
+        assert_eq!(model.kind(), Kind::Process);
+        press(
+            &mut model,
+            &[KeyCode::F(2), KeyCode::Down, KeyCode::Down, KeyCode::Enter],
+        );
+        assert_eq!((model.kind(), &model.mode), (Kind::Container, &Mode::List));
+    }
+
+    #[test]
+    fn keys_of_a_replay_are_such_only_in_one() {
+        let mut live = model();
+        assert_eq!(press(&mut live, &[KeyCode::Right]), Wish::Redraw);
+        let mut replay = model();
+        replay.playback = Some(crate::top::model::Playback {
+            picture: 1,
+            pictures: 2,
+            speed: 1.0,
+            paused: false,
+        });
+        assert_eq!(
+            press(&mut replay, &[KeyCode::Right]),
+            Wish::Play(Play::Step(1))
+        );
+        assert_eq!(
+            press(&mut replay, &[KeyCode::Char(' ')]),
+            Wish::Play(Play::Pause)
+        );
+        assert!(!replay.paused, "the player does that");
+    }
+
+    #[test]
+    fn escape_gives_up_the_filter_first_and_then_goes_back() {
+        let mut model = model();
+        model.list(Kind::User);
+        model.feed(Units {
+            units: vec![Unit {
+                name: "ann".into(),
+                ..Unit::default()
+            }],
+            ..Units::default()
+        });
+        press(&mut model, &[KeyCode::Enter, KeyCode::F(4)]);
+        typed(&mut model, "x");
+        press(&mut model, &[KeyCode::Enter, KeyCode::Esc]);
+        assert_eq!(
+            (model.filter.as_str(), model.place().levels().len()),
+            ("", 1)
+        );
+        press(&mut model, &[KeyCode::Esc]);
+        assert_eq!(model.place().levels().len(), 0);
     }
 
     #[test]

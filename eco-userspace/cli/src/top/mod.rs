@@ -2,9 +2,15 @@
 //! `eco top`: who uses the machine's power now.
 
 mod feed;
+mod history;
 mod input;
+mod kind;
 mod model;
 mod once;
+mod place;
+mod recording;
+mod replay;
+mod rows;
 mod screen;
 mod view;
 #[cfg(test)]
@@ -12,13 +18,17 @@ mod view_tests;
 
 use std::{
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
 
-use self::model::Kind;
+use self::{
+    feed::Top,
+    kind::Kind,
+    recording::{Recorder, Recording},
+};
 use crate::{
     client::Client,
     exit::{self, Failure, Outcome},
@@ -29,7 +39,8 @@ Keys are as in htop; F1 shows them. With --json alone, a line of JSON per interv
 
 Examples:
   eco top
-  eco top --kind container
+  eco top --kind pod                         # Enter goes into one, Backspace back
+  eco top --record night.ecotop              # and later: eco top --replay night.ecotop
   eco top --once --json | jq '.units[0]'";
 
 /// Who uses the machine's power now.
@@ -55,6 +66,14 @@ pub(crate) struct TopArgs {
     /// At most so many units; 20 with --once, 1000 on the screen.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     top: Option<u32>,
+
+    /// Also write each picture to a new FILE.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "json", "replay"])]
+    record: Option<PathBuf>,
+
+    /// Show what was recorded, instead of what is now.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "json", "interval"])]
+    replay: Option<PathBuf>,
 }
 
 /// Shows the view.
@@ -72,7 +91,15 @@ pub(crate) fn main(socket: &Path, args: &TopArgs) -> Outcome {
             "eco top: this is no terminal; use --once for one table, or --json for programs",
         ));
     }
-    screen::run(socket, args.kind, args.top.unwrap_or(1_000), args.interval)
+    let top = args.top.map_or(Top::Usual(1_000), Top::AtMost);
+    if let Some(path) = &args.replay {
+        return screen::replay(Recording::open(path)?, args.kind, top);
+    }
+    let recorder = match &args.record {
+        Some(path) => Some(Recorder::create(path, args.interval)?),
+        None => None,
+    };
+    screen::run(socket, args.kind, top, args.interval, recorder)
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use std::{
 use eco_agent::api::Units;
 
 use super::{
-    model::{Kind, joules},
+    kind::{Kind, joules},
     view::{name, number, percent},
 };
 use crate::{

@@ -16,10 +16,12 @@ use ratatui::{
 };
 
 use super::{
-    feed::{self, News, Wanted},
+    feed::{self, News, Order, Top, Wanted},
     input::{self, Wish},
-    model::{Kind, Model},
-    view,
+    kind::Kind,
+    model::{Model, Playback},
+    recording::{Recorder, Recording},
+    replay, view,
 };
 use crate::{
     exit::{self, Failure, Outcome},
@@ -32,22 +34,53 @@ enum Message {
     End,
 }
 
-/// Runs until somebody quits. The terminal is left as it was, whatever happens.
-pub(super) fn run(socket: &Path, kind: Kind, top: u32, interval: Duration) -> Outcome {
+/// Shows what is now, until somebody quits. The terminal is left as it was, whatever happens.
+pub(super) fn run(
+    socket: &Path,
+    kind: Kind,
+    top: Top,
+    interval: Duration,
+    recorder: Option<Recorder>,
+) -> Outcome {
+    let mut model = Model::new(kind);
+    let path = recorder.as_ref().map(|r| r.path().display().to_string());
+    model.recording = path;
+    let wanted = Wanted {
+        socket: socket.to_owned(),
+        scope: model.scope(),
+        top,
+        interval,
+        recorder,
+    };
+    on_terminal(model, |messages| {
+        feed::start(wanted, messages, Message::News)
+    })
+}
+
+/// Shows a recording, likewise.
+pub(super) fn replay(recording: Recording, kind: Kind, top: Top) -> Outcome {
+    let mut model = Model::new(kind);
+    model.playback = Some(Playback {
+        picture: 0,
+        pictures: recording.len(),
+        speed: 1.0,
+        paused: false,
+    });
+    let scope = model.scope();
+    on_terminal(model, |messages| {
+        replay::start(recording, scope, top, messages, Message::News)
+    })
+}
+
+fn on_terminal(model: Model, start_feed: impl FnOnce(Sender<Message>) -> Sender<Order>) -> Outcome {
     let (messages, inbox) = mpsc::channel();
     // Before any other thread is started, so that all of them leave the signals to this one.
     listen_for_signals(messages.clone());
     let mut terminal =
         ratatui::try_init().map_err(|error| Failure::absent(format!("the terminal: {error}")))?;
-    let wanted = Wanted {
-        socket: socket.to_owned(),
-        kind,
-        top,
-        interval,
-    };
-    let kinds = feed::start(wanted, messages.clone(), Message::News);
+    let orders = start_feed(messages.clone());
     listen_for_keys(messages);
-    let result = show(&mut terminal, &inbox, &kinds, Model::new(kind));
+    let result = show(&mut terminal, &inbox, &orders, model);
     ratatui::restore();
     match result {
         Ok(()) => Ok(exit::DONE),
@@ -58,40 +91,60 @@ pub(super) fn run(socket: &Path, kind: Kind, top: u32, interval: Duration) -> Ou
 fn show(
     terminal: &mut DefaultTerminal,
     inbox: &mpsc::Receiver<Message>,
-    kinds: &Sender<Kind>,
+    orders: &Sender<Order>,
     mut model: Model,
 ) -> io::Result<()> {
     let colour = colour_wanted();
+    let mut asked = model.scope();
     loop {
         let mut page = 0;
         terminal.draw(|frame| page = view::draw(frame, &mut model, colour))?;
-        let Ok(message) = inbox.recv() else {
+        let Ok(first) = inbox.recv() else {
             return Ok(());
         };
-        match message {
-            Message::End => return Ok(()),
-            Message::News(News::Tier(tier)) => model.tier = tier,
-            // What was asked for before the kind changed comes too late.
-            Message::News(News::Units(kind, units)) if kind == model.kind => model.feed(*units),
-            Message::News(News::Units(..)) => {}
-            Message::News(News::Lost(why)) => model.lose(why),
-            Message::Input(Event::Key(key)) => match input::on_key(&mut model, key, page) {
-                Wish::Quit => return Ok(()),
+        // All that has come while a slow terminal took the picture, before the next one.
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match take(&mut model, message, page) {
                 Wish::Redraw => {}
-                Wish::Fetch => {
-                    let _ = kinds.send(model.kind);
-                }
+                Wish::Quit => return Ok(()),
+                Wish::Play(play) => _ = orders.send(Order::Play(play)),
                 Wish::Suspend => {
                     ratatui::restore();
                     // SAFETY: no memory is passed; this process stops until it is continued.
                     unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
                     *terminal = ratatui::try_init()?;
                 }
-            },
-            // A new size: the next picture has it.
-            Message::Input(_) => {}
+            }
+            next = inbox.try_recv().ok();
+        }
+        if model.scope() != asked {
+            asked = model.scope();
+            let _ = orders.send(Order::Show(asked.clone()));
         }
     }
+}
+
+fn take(model: &mut Model, message: Message, page: usize) -> Wish {
+    match message {
+        Message::End => return Wish::Quit,
+        Message::Input(Event::Key(key)) => return input::on_key(model, key, page),
+        // A new size: the next picture has it.
+        Message::Input(_) => {}
+        Message::News(News::Tier(tier)) => model.tier = tier,
+        Message::News(News::Units(scope, units)) if scope.lists_the_same_as(&model.scope()) => {
+            model.feed(*units);
+        }
+        // What was asked for before one went elsewhere comes too late.
+        Message::News(News::Units(..)) => {}
+        Message::News(News::Playback(playback)) => model.playback = Some(playback),
+        Message::News(News::Lost(why)) => model.lose(why),
+        Message::News(News::Notice(notice)) => model.notice = Some(notice),
+        Message::News(News::NotRecorded(why)) => {
+            (model.recording, model.notice) = (None, Some(why));
+        }
+    }
+    Wish::Redraw
 }
 
 fn listen_for_keys(messages: Sender<Message>) {

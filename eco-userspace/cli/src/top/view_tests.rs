@@ -8,11 +8,7 @@ use ratatui::{
     crossterm::event::{KeyCode, KeyEvent},
 };
 
-use super::{
-    input::on_key,
-    model::{Kind, Model},
-    view::draw,
-};
+use super::{input::on_key, kind::Kind, model::Model, view::draw};
 
 fn unit(pid: u32, parent: u32, user: &str, label: &str, cpu: f64, watts: f64) -> Unit {
     Unit {
