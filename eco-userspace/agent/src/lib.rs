@@ -17,6 +17,7 @@ pub mod gpus;
 pub mod homes;
 pub mod http;
 pub mod jobs;
+mod kepler;
 pub mod latency;
 pub mod memory;
 pub mod meters;
