@@ -21,6 +21,7 @@ use std::{
 
 use anyhow::Result;
 use eco_kubernetes_standin::{Standin, pod};
+use eco_nvml_standin::lab::Lab;
 use eco_tests::{
     agent::{Agent, Setup},
     cgroup::Cgroup,
@@ -35,6 +36,7 @@ use eco_tests::{
     wait,
     workload::Workload,
 };
+use serde_json::Value;
 
 /// Sums may be off by so much.
 const BAR: f64 = 0.005;
@@ -64,6 +66,7 @@ struct Findings {
     _folder: tempfile::TempDir,
     _tree: PowerTree,
     _standin: Standin,
+    _gpu: Lab,
 }
 
 fn findings() -> Option<&'static Findings> {
@@ -81,7 +84,23 @@ fn scrape_configs(port: u16) -> String {
     intervals().map(job).concat()
 }
 
-fn start_agent(standin: &Standin, folder: &Path, sysfs: &Path, port: u16) -> Result<Agent> {
+/// A GPU that this process uses all along.
+fn gpu() -> Result<Lab> {
+    let script = format!(
+        "[[gpu]]\nidle_watts = 40\nsample_ms = 200\n[[gpu.process]]\npid = {}\nstart = 0.0\n\
+         end = 3600.0\nwatts = 30.0\nsm = 40\n",
+        std::process::id()
+    );
+    Ok(Lab::new(&script)?)
+}
+
+fn start_agent(
+    standin: &Standin,
+    gpu: &Lab,
+    folder: &Path,
+    sysfs: &Path,
+    port: u16,
+) -> Result<Agent> {
     let file = |name: &str| folder.join(name).display().to_string();
     fs::write(file("ca.crt"), &standin.certificate().authority)?;
     fs::write(file("token"), "secret")?;
@@ -95,6 +114,8 @@ fn start_agent(standin: &Standin, folder: &Path, sysfs: &Path, port: u16) -> Res
         .map(Into::into)
         .to_vec(),
         variables: vec![
+            ("ECO_CARBON__ZONE", "DE".into()),
+            ("ECO_NVML__LIBRARY", gpu.library().display().to_string()),
             ("ECO_KUBERNETES__SOURCE", "kubelet".into()),
             ("ECO_KUBERNETES__URL", standin.url()),
             ("ECO_KUBERNETES__CA", file("ca.crt")),
@@ -112,7 +133,8 @@ fn experiment() -> Result<Option<Findings>> {
     let Some(store) = Store::start(Kind::Prometheus, &scrape_configs(port), [])? else {
         return Ok(None);
     };
-    let agent = start_agent(&standin, folder.path(), tree.sysfs(), port)?;
+    let gpu = gpu()?;
+    let agent = start_agent(&standin, &gpu, folder.path(), tree.sysfs(), port)?;
     wait::until("both jobs scrape", || {
         store.number("sum(up)").is_ok_and(|up| up == Some(2.0))
     })?;
@@ -124,6 +146,7 @@ fn experiment() -> Result<Option<Findings>> {
     let qos = root.child("kubepods")?;
     let alone = Cgroup::new("alone")?;
     let (span, burn) = seconds();
+    let of_eco = agent.open_job("churn", &root)?;
     let churn = Workload::new(&format!("churn {span}"))?.start()?;
     let steady = Workload::new(&format!("burn {}", span / 3))?
         .within(&machine)?
@@ -146,6 +169,7 @@ fn experiment() -> Result<Option<Findings>> {
     job.finish()?;
     let job = alone.path().to_owned();
     drop(alone);
+    of_eco.close()?;
     // While the machine still runs: its panels are about now.
     thread::sleep(2 * slowest);
     let text = agent.get("/metrics")?.body;
@@ -163,6 +187,7 @@ fn experiment() -> Result<Option<Findings>> {
         _folder: folder,
         _tree: tree,
         _standin: standin,
+        _gpu: gpu,
     }))
 }
 
@@ -334,6 +359,84 @@ fn keplers_sums_are_ecos_own() {
         }
     }
     assert!(!found.text.contains("NaN"));
+}
+
+/// Variables of our dashboards, and of Grafana, as they are with everything chosen.
+const VARIABLES: [(&str, &str); 6] = [
+    ("$__rate_interval", "20s"),
+    ("$__range", "10m"),
+    ("$node", ".*"),
+    ("$namespace", ".*"),
+    ("$manager", ".*"),
+    ("$user", ".*"),
+];
+
+/// The dashboards, by file.
+fn dashboards() -> Vec<(String, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
+    let files = fs::read_dir(folder).unwrap();
+    files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let dashboard = serde_json::from_str(&text).unwrap();
+            (path.display().to_string(), dashboard)
+        })
+        .collect()
+}
+
+#[test]
+fn every_panel_of_every_dashboard_shows_data() {
+    needs!(Programs, Root, Cgroup, ExactCpu, Bpf);
+    let Some(found) = findings() else { return };
+    let mut asked = 0;
+    for (file, dashboard) in dashboards() {
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let mut query = target["expr"].as_str().unwrap().to_owned();
+                for (variable, value) in VARIABLES {
+                    query = query.replace(variable, value);
+                }
+                assert!(!query.contains('$'), "{file}: {query}");
+                let over = format!("last_over_time(({query})[5m:1s])");
+                let result = found.store.query(&over).unwrap();
+                assert!(!result.is_empty(), "{file}: no data: {query}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 30, "{asked} queries");
+}
+
+#[test]
+fn a_dashboard_is_one_that_grafana_10_takes() {
+    let dashboards = dashboards();
+    assert_eq!(dashboards.len(), 5);
+    for (file, dashboard) in dashboards {
+        assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 38, "{file}");
+        assert!(dashboard["uid"].as_str().unwrap().starts_with("eco-"));
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        assert_eq!(variables[0]["type"], "datasource", "{file}");
+        let mut ids = std::collections::HashSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{file}");
+            let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
+            let known = [
+                "watt",
+                "joule",
+                "massg",
+                "none",
+                "s",
+                "bytes",
+                "percentunit",
+            ];
+            assert!(known.contains(&unit), "{file}: {unit}");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{file}");
+            let place = &panel["gridPos"];
+            let (x, w) = (place["x"].as_u64().unwrap(), place["w"].as_u64().unwrap());
+            assert!(x + w <= 24, "{file}");
+        }
+    }
 }
 
 fn prometheus() -> Option<Installed> {
