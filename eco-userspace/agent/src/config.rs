@@ -2,6 +2,7 @@
 //! How the agent is asked to run: flag beats variable beats file beats default.
 
 mod carbon;
+mod compat;
 mod directories;
 mod keys;
 
@@ -19,6 +20,7 @@ use eco_meter::{model::ModelConfig, redfish::RedfishConfig};
 use eco_usage::Wanted;
 use toml::{Table, Value};
 
+pub use self::compat::Compat;
 use self::keys::{KEYS, Key};
 use crate::carbon::CarbonConfig;
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub top: usize,
     /// Who pays for idle.
     pub idle_policy: IdlePolicy,
+    /// Whose names are served too.
+    pub compat: Option<Compat>,
     /// What electricity emits here.
     pub carbon: CarbonConfig,
     /// The model, where there is no meter.
@@ -223,6 +227,7 @@ impl Settings {
             node: self.get("node").to_owned(),
             top,
             idle_policy: policy,
+            compat: self.compat()?,
             carbon: self.carbon()?,
             model: ModelConfig {
                 idle_watts: self.watts("model.idle_watts")?,

@@ -19,10 +19,11 @@ use crate::{
     accounts::{AccountId, Row, Sum},
     books::{Books, Use},
     carbon::Intensities,
-    config::Config,
+    config::{Compat, Config},
     gpus::Gpus,
     homes::Homes,
     jobs::Jobs,
+    kepler::Kepler,
     latency::Latencies,
     meters::{self, MeterSlot},
     pods::Pods,
@@ -81,6 +82,10 @@ pub struct Core {
     pub ticks: u64,
     /// Ticks in which the living could not be read.
     pub failed_scans: u64,
+    /// What Kepler's series need, if they are asked for.
+    pub(crate) kepler: Option<Kepler>,
+    /// How long the next answer to a scrape is about to be, in bytes.
+    pub(crate) scrape_bytes: usize,
     /// The largest estimate shown of the time spent in the fold of the dead, in seconds: it is a
     /// sampled mean times a count, and the mean may fall where a counter must not.
     pub(crate) fold_seconds: f64,
@@ -126,6 +131,10 @@ impl Core {
         let mut bank = meters::discover(&config, cpus);
         let gpus = Gpus::open(&config, &mut bank);
         let books = Books::new(config.idle_policy, config.top);
+        let kepler = config.compat.map(|Compat::Kepler| {
+            let cpuinfo = std::fs::read_to_string(config.procfs.join("cpuinfo"));
+            Kepler::new(&cpuinfo.unwrap_or_default())
+        });
         let mut core = Self {
             node: config.node_name(),
             cpus,
@@ -150,6 +159,8 @@ impl Core {
             started: Instant::now(),
             ticks: 0,
             failed_scans: 0,
+            kepler,
+            scrape_bytes: 0,
             fold_seconds: 0.0,
             recent: Recent::default(),
             own_energy: Row::new(),
@@ -244,6 +255,7 @@ impl Core {
         self.book_own();
         self.bury();
         self.move_series();
+        self.watch_for_kepler();
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.homes.refresh_users();
             crate::work::close_abandoned(self);

@@ -24,9 +24,10 @@ use crate::{
     books::{Payer, Use, VIEWS},
     config::Config,
     core::Core,
-    exposition::{Exposition, Type},
+    exposition::Exposition,
     homes::World,
     meters::{Bank, MeterSlot},
+    metrics::catalogue,
     privileges,
 };
 
@@ -299,20 +300,12 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
     if watched.is_empty() {
         return;
     }
-    text.family(
-        "eco_gpu_split_info",
-        Type::Gauge,
-        "How a GPU's energy is divided among its processes; all but `measured` are rules.",
-    );
+    text.family(&catalogue::GPU_SPLIT_INFO);
     for gpu in watched {
         let policy = gpu.frame.policy.label();
         text.integer(&[("device", &gpu.device), ("policy", policy)], 1);
     }
-    text.family(
-        "eco_gpu_late_answers_total",
-        Type::Counter,
-        "How often a GPU's driver did not answer in time.",
-    );
+    text.family(&catalogue::GPU_LATE_ANSWERS);
     for gpu in watched {
         let late = gpu.source.late() + gpu.prompt.as_ref().map_or(0, Prompt::late);
         text.integer(&[("device", &gpu.device)], late.into());

@@ -70,8 +70,11 @@ impl Views {
     }
 }
 
-/// Where the pod stands in [`Views::by_path`].
+/// Where each stands in [`Views::by_path`].
+const CONTAINER: usize = 0;
+const PLACE: usize = 2;
 const POD: usize = 3;
+const OF_POD: usize = 4;
 
 impl Homes {
     /// Nothing known yet.
@@ -144,6 +147,27 @@ impl Homes {
             }
         }
         around
+    }
+
+    /// The views of the container and of the virtual machine or bare cgroup that a cgroup is
+    /// in, as far as something was used in it.
+    pub(crate) fn places(&self, cgroup: CgroupIndex) -> [Option<AccountId>; 2] {
+        let views = self.by_cgroup.get(&cgroup);
+        views.map_or([None; 2], |views| {
+            [views.by_path[CONTAINER], views.by_path[PLACE]]
+        })
+    }
+
+    /// A cgroup of the container whose view that is, and the account of the container in its
+    /// pod, where it is in one.
+    pub(crate) fn home_of_container(
+        &self,
+        account: AccountId,
+    ) -> Option<(CgroupIndex, Option<AccountId>)> {
+        let mut cgroups = self.by_cgroup.iter();
+        let is_of = |views: &Views| views.by_path[CONTAINER] == Some(account);
+        let (cgroup, views) = cgroups.find(|(_, views)| is_of(views))?;
+        Some((*cgroup, views.by_path[OF_POD]))
     }
 
     /// Jobs came or went: what cgroups belong to is worked out anew.

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Path, Query, Request, State, connect_info::Connected},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -39,6 +39,9 @@ const NAME_LOOK: Duration = Duration::from_millis(100);
 
 /// The description of this API.
 const OPENAPI: &str = include_str!("openapi.json");
+
+/// How Prometheus says for how long it will wait.
+const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -221,19 +224,27 @@ async fn metrics_text(
             "metrics show every user's processes; ask /v1/units for your own".into(),
         ));
     }
-    let text = |name| {
+    let text = |name: HeaderName| {
         headers
             .get(name)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default()
     };
     let dialect = Dialect::accepted(text(header::ACCEPT));
-    let scraper = format!("{} {}", peer.name(), text(header::USER_AGENT));
+    // Two jobs of one Prometheus at different intervals differ in their timeout, if in anything.
+    let scraper = format!(
+        "{} {} {}",
+        peer.name(),
+        text(header::USER_AGENT),
+        text(SCRAPE_TIMEOUT)
+    );
     let body = core
         .ask(move |core| {
             let begun = Instant::now();
-            let mut out = String::with_capacity(32 * 1024);
+            let mut out = String::with_capacity(core.scrape_bytes);
             metrics::render(core, dialect, &mut out);
+            // The next one is about as long: it grows into its buffer once, not by doubling.
+            core.scrape_bytes = out.len() + out.len() / 8;
             let now = core.now();
             core.scrapers.scraped(&scraper, now);
             core.latencies.scrape.record(begun.elapsed());

@@ -18,6 +18,7 @@ pub mod gpus;
 pub mod homes;
 pub mod http;
 pub mod jobs;
+mod kepler;
 pub mod latency;
 pub mod memory;
 pub mod meters;

@@ -53,6 +53,12 @@ struct Arguments {
     /// Keep counters here [default: /var/lib/eco]
     #[arg(long, value_name = "DIR")]
     state: Option<String>,
+    /// Serve the series of another exporter too: kepler
+    #[arg(long, value_name = "NAME")]
+    compat: Option<String>,
+    /// Print docs/metrics.md, every metric with its labels, and end
+    #[arg(long)]
+    print_metrics: bool,
     /// Check the configuration, print the effective one, and end
     #[arg(long)]
     check_config: bool,
@@ -60,6 +66,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.print_metrics {
+        print(&eco_agent::metrics::page::markdown());
+        return ExitCode::SUCCESS;
+    }
     let settings = match settings(&arguments) {
         Ok(settings) => settings,
         Err(why) => return fail(&why, 2),
@@ -69,10 +79,7 @@ fn main() -> ExitCode {
         Err(why) => return fail(&why.into(), 2),
     };
     if arguments.check_config {
-        #[expect(clippy::print_stdout, reason = "what --check-config is for")]
-        {
-            print!("{}", settings.explained());
-        }
+        print(&settings.explained());
         return ExitCode::SUCCESS;
     }
     log_json(&config.log);
@@ -96,7 +103,13 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
     settings.set_flag("sysfs", arguments.sysfs.clone());
     settings.set_flag("procfs", arguments.procfs.clone());
     settings.set_flag("state", arguments.state.clone());
+    settings.set_flag("compat", arguments.compat.clone());
     Ok(settings)
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for")]
+fn print(text: &str) {
+    print!("{text}");
 }
 
 fn fail(why: &anyhow::Error, status: u8) -> ExitCode {

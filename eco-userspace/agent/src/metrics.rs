@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `/metrics` shows, read straight from the books.
 
+pub(crate) mod catalogue;
+pub mod page;
 pub(crate) mod workloads;
 
 use std::time::Duration;
@@ -11,7 +13,7 @@ use eco_meter::Domain;
 use crate::{
     accounts::Row,
     core::Core,
-    exposition::{Dialect, Exposition, Type},
+    exposition::{Dialect, Exposition},
     latency::Distribution,
     series::{Phase, ViewSeries},
 };
@@ -40,6 +42,7 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     write_conservation(core, &mut text);
     crate::carbon::metrics::write(core, &mut text);
     crate::gpus::write(core, &mut text);
+    crate::kepler::metrics::write(core, &mut text);
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
     write_bpf(core, &mut text);
@@ -47,11 +50,7 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
 }
 
 fn write_node(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_node_energy_joules_total",
-        Type::Counter,
-        "Energy that a meter counted since eco first ran on this machine.",
-    );
+    text.family(&catalogue::NODE_ENERGY);
     for (at, slot) in core.meters.iter().enumerate() {
         let d = &slot.descriptor;
         let estimated = if d.source.is_estimate() {
@@ -67,31 +66,15 @@ fn write_node(core: &Core, text: &mut Exposition<'_>) {
         ];
         text.joules(&labels, core.books.node[at]);
     }
-    text.family(
-        "eco_idle_energy_joules_total",
-        Type::Counter,
-        "The part that the machine would have used anyway.",
-    );
+    text.family(&catalogue::IDLE_ENERGY);
     write_devices(core, text, &core.books.idle, &[]);
-    text.family(
-        "eco_departed_energy_joules_total",
-        Type::Counter,
-        "Energy of processes that were shown by name and are no more.",
-    );
+    text.family(&catalogue::DEPARTED_ENERGY);
     write_devices(core, text, &core.books.departed, &[]);
-    text.family(
-        "eco_unattributed_energy_joules_total",
-        Type::Counter,
-        "Energy that belongs to nobody, by reason.",
-    );
+    text.family(&catalogue::UNATTRIBUTED_ENERGY);
     for (reason, row) in Reason::ALL.iter().zip(&core.books.unattributed) {
         write_devices(core, text, row, &[("reason", reason.label())]);
     }
-    text.family(
-        "eco_meter_still_reads",
-        Type::Gauge,
-        "Reads in a row in which a meter did not move.",
-    );
+    text.family(&catalogue::METER_STILL_READS);
     for slot in core.meters.iter().filter(|slot| slot.is_present()) {
         let d = &slot.descriptor;
         let labels = [("domain", d.domain.label()), ("device", d.device.as_str())];
@@ -131,11 +114,7 @@ pub(crate) fn each_device(
 
 fn write_units(core: &Core, text: &mut Exposition<'_>) {
     let books = &core.books;
-    text.family(
-        "eco_unit_energy_joules_total",
-        Type::Counter,
-        "Energy of a unit. Kinds process, kernel and other make up the node; the rest are views.",
-    );
+    text.family(&catalogue::UNIT_ENERGY);
     let other = [("kind", "other"), ("name", "other")];
     let kernel = [("kind", "kernel"), ("name", "kernel")];
     write_domains(core, text, &books.other_energy, None, &other);
@@ -144,17 +123,14 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
         let labels = [("kind", "process"), ("name", series.label.as_str())];
         write_domains(core, text, &series.energy, None, &labels);
     }
+    let mut title = String::new();
     for view in workloads::units(core) {
         let (energy, base) = shown(core, view);
-        workloads::labelled(view, |labels| {
+        workloads::labelled(view, &mut title, |labels| {
             write_domains(core, text, energy, base, labels)
         });
     }
-    text.family(
-        "eco_unit_cpu_seconds_total",
-        Type::Counter,
-        "CPU time of a unit.",
-    );
+    text.family(&catalogue::UNIT_CPU);
     text.seconds(&other, books.other_cpu_ns);
     text.seconds(&kernel, books.kernel_cpu_ns);
     for series in books.board.iter() {
@@ -165,13 +141,13 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
     }
     for view in workloads::units(core) {
         let cpu_ns = shown_cpu_ns(core, view);
-        workloads::labelled(view, |labels| text.seconds(labels, cpu_ns));
+        workloads::labelled(view, &mut title, |labels| text.seconds(labels, cpu_ns));
     }
 }
 
 /// What a view shows: nothing until its zero was seen, then its account on top of what it had
 /// before this agent.
-fn shown<'a>(core: &'a Core, view: &'a ViewSeries) -> (&'a [u64], Option<&'a Row>) {
+pub(crate) fn shown<'a>(core: &'a Core, view: &'a ViewSeries) -> (&'a [u64], Option<&'a Row>) {
     let hidden = matches!(view.phase, Phase::Announced(_));
     match core.books.accounts.get(view.account) {
         Some(account) if !hidden => (&account.energy, Some(&view.base_energy)),
@@ -210,11 +186,7 @@ fn write_domains(
 }
 
 fn write_conservation(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_conservation_error_joules",
-        Type::Gauge,
-        "What the books miss of what a meter counted. Always 0.",
-    );
+    text.family(&catalogue::CONSERVATION_ERROR_JOULES);
     for (at, slot) in core.meters.iter().enumerate() {
         let d = &slot.descriptor;
         let error = core.books.conservation_error(at).unwrap_or(0);
@@ -228,38 +200,22 @@ fn write_conservation(core: &Core, text: &mut Exposition<'_>) {
 }
 
 fn write_ledgers(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_usage_discrepancies",
-        Type::Gauge,
-        "Where the ledgers of CPU time did not agree, since the agent started, by kind.",
-    );
+    text.family(&catalogue::USAGE_DISCREPANCIES);
     for (kind, value) in core.frame.counters.named() {
         text.integer(&[("kind", kind)], value.into());
     }
-    text.family(
-        "eco_failed_scans_total",
-        Type::Counter,
-        "Ticks in which tasks were not read.",
-    );
+    text.family(&catalogue::FAILED_SCANS);
     text.integer(&[], core.failed_scans.into());
-    text.family("eco_ticks_total", Type::Counter, "Ticks done.");
+    text.family(&catalogue::TICKS);
     text.integer(&[], core.ticks.into());
-    text.family("eco_node_processes", Type::Gauge, "Processes alive.");
+    text.family(&catalogue::NODE_PROCESSES);
     text.integer(&[], core.frame.processes.into());
 }
 
 fn write_own(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_agent_cpu_seconds_total",
-        Type::Counter,
-        "CPU time of this agent.",
-    );
+    text.family(&catalogue::AGENT_CPU);
     text.seconds(&[], crate::own::cpu_ns());
-    text.family(
-        "eco_agent_energy_joules_total",
-        Type::Counter,
-        "The agent's own share, which is in its process's too.",
-    );
+    text.family(&catalogue::AGENT_ENERGY);
     let mut done = [false; Domain::ALL.len()];
     for domain in &core.domains {
         if !std::mem::replace(&mut done[domain.slot()], true) {
@@ -269,72 +225,36 @@ fn write_own(core: &Core, text: &mut Exposition<'_>) {
             );
         }
     }
-    text.family(
-        "eco_agent_resident_bytes",
-        Type::Gauge,
-        "Memory of this agent.",
-    );
+    text.family(&catalogue::AGENT_RESIDENT_BYTES);
     text.integer(&[], crate::own::resident_bytes().into());
-    text.family(
-        "eco_agent_tick_seconds",
-        Type::Histogram,
-        "Time that a tick takes.",
-    );
+    text.family(&catalogue::AGENT_TICK_SECONDS);
     write_histogram(text, &core.latencies.tick);
-    text.family(
-        "eco_meter_read_seconds",
-        Type::Histogram,
-        "Time that reading a meter takes.",
-    );
+    text.family(&catalogue::METER_READ_SECONDS);
     write_histogram(text, &core.latencies.meter);
-    text.family(
-        "eco_scrape_seconds",
-        Type::Histogram,
-        "Time that answering a scrape takes.",
-    );
+    text.family(&catalogue::SCRAPE_SECONDS);
     write_histogram(text, &core.latencies.scrape);
-    text.family("eco_tier_info", Type::Info, "How CPU time is known.");
+    text.family(&catalogue::TIER_INFO);
     text.integer(&[("tier", core.usage.tier().label())], 1);
-    text.family("eco_build_info", Type::Info, "This agent.");
+    text.family(&catalogue::BUILD_INFO);
     text.integer(&[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
 
 fn write_bpf(core: &mut Core, text: &mut Exposition<'_>) {
     let costs = core.usage.costs();
     let fold = costs.fold;
-    text.family(
-        "eco_bpf_run_seconds_total",
-        Type::Counter,
-        "Time in eco's kernel programs: scans as measured, the fold as sampled.",
-    );
+    text.family(&catalogue::BPF_RUN_SECONDS);
     let mean = fold.timed_ns as f64 / fold.timed.max(1) as f64;
     text.seconds(&[("program", "tasks")], costs.scan_ns);
     core.fold_seconds = core.fold_seconds.max(mean * fold.deaths as f64 / 1e9);
     text.real(&[("program", "deaths")], core.fold_seconds);
-    text.family(
-        "eco_bpf_run_count_total",
-        Type::Counter,
-        "Runs of eco's kernel programs.",
-    );
+    text.family(&catalogue::BPF_RUN_COUNT);
     text.integer(&[("program", "tasks")], costs.scans.into());
     text.integer(&[("program", "deaths")], fold.deaths.into());
-    text.family(
-        "eco_bpf_map_bytes",
-        Type::Gauge,
-        "Kernel memory of eco's maps.",
-    );
+    text.family(&catalogue::BPF_MAP_BYTES);
     text.integer(&[], costs.map_bytes.into());
-    text.family(
-        "eco_bpf_ring_full_total",
-        Type::Counter,
-        "Deaths that were kept under their cgroup alone, as the ring was full.",
-    );
+    text.family(&catalogue::BPF_RING_FULL);
     text.integer(&[], fold.ring_full.into());
-    text.family(
-        "eco_bpf_deaths_lost_total",
-        Type::Counter,
-        "Deaths that no map had room for.",
-    );
+    text.family(&catalogue::BPF_DEATHS_LOST);
     text.integer(&[], fold.lost.into());
 }
 
@@ -347,7 +267,7 @@ fn write_histogram(text: &mut Exposition<'_>, distribution: &Distribution) {
     );
 }
 
-fn sum(core: &Core, row: &[u64], domain: Domain) -> u64 {
+pub(crate) fn sum(core: &Core, row: &[u64], domain: Domain) -> u64 {
     row.iter()
         .zip(&core.domains)
         .filter(|(_, d)| **d == domain)

@@ -20,7 +20,7 @@ use crate::{
     core::Core,
     jobs::{Job, Membership},
     own,
-    series::{Tags, ViewSeries},
+    series::{Phase, Tags, ViewSeries},
     window::Booked,
 };
 
@@ -142,7 +142,9 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
             }
         }
     }
-    let shown = |view: &&ViewSeries| view.kind != Kind::PodContainer && wanted(view.kind);
+    let shown = |view: &&ViewSeries| {
+        view.kind != Kind::PodContainer && wanted(view.kind) && !lingers(core, view)
+    };
     for view in core.books.views.iter().filter(shown) {
         if may_see(core, view, caller) && parts.holds(view.account) {
             let mut unit = view_unit(core, view, &booked);
@@ -168,6 +170,11 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
         node: node(core, &booked),
         units,
     }
+}
+
+/// Whether a view is shown to scrapers alone, who have seen that it is over.
+fn lingers(core: &Core, view: &ViewSeries) -> bool {
+    matches!(view.phase, Phase::Leaving(since) if core.scrapers.have_seen(since, core.now()))
 }
 
 /// No process lives on less: a fork and an exit alone take several times as long.
@@ -289,7 +296,7 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
     unit.carbon_grams = carbon_by_domain(core, &carbon);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
     if let Tags::Pod { pod, uid, .. } = &view.tags {
-        unit.name = view.title().into_owned();
+        unit.name = view.title();
         unit.label.clone_from(pod);
         unit.uid = Some(uid.clone());
     }

@@ -15,6 +15,15 @@ const GAPS: usize = 8;
 /// At most so many are told apart; more are one.
 const MOST: usize = 64;
 
+/// So many gaps between scrapes a series that ends stays at its last value. `increase()` and
+/// `rate()` of Prometheus (promql/functions.go, `extrapolatedRate`) go on with the mean slope for
+/// half a gap after the last sample of a series that ends before the window does: of `n` gaps
+/// that adds `1 / 2n`, half a percent of a hundred.
+const LINGERING_GAPS: u32 = 100;
+
+/// But no longer than this.
+const LONGEST_LINGERING: Duration = Duration::from_secs(30 * 60);
+
 /// Time since the agent started.
 pub type Moment = Duration;
 
@@ -67,13 +76,25 @@ impl Scrapers {
     /// at least the longest gap between scrapes lately, so that every scraper came.
     #[must_use]
     pub fn have_seen(&self, since: Moment, now: Moment) -> bool {
-        let current = || {
-            let fresh = |s: &&Scraper| now.saturating_sub(s.last) < FORGOTTEN_AFTER;
-            self.by_name.values().filter(fresh)
-        };
         let waited = now.saturating_sub(since);
-        current().count() > 0
-            && current().all(|scraper| scraper.last > since && waited >= longest_gap(scraper))
+        self.current(now).count() > 0
+            && self
+                .current(now)
+                .all(|scraper| scraper.last > since && waited >= longest_gap(scraper))
+    }
+
+    /// Whether a series that has stood at its last value since `since` may go: all have seen it,
+    /// and so often that its end misleads none of them.
+    #[must_use]
+    pub fn may_go(&self, since: Moment, now: Moment) -> bool {
+        let gaps = self.current(now).map(longest_gap);
+        let lingering = gaps.max().unwrap_or_default() * LINGERING_GAPS;
+        self.have_seen(since, now) && now.saturating_sub(since) >= lingering.min(LONGEST_LINGERING)
+    }
+
+    fn current(&self, now: Moment) -> impl Iterator<Item = &Scraper> {
+        let scrapers = self.by_name.values();
+        scrapers.filter(move |s| now.saturating_sub(s.last) < FORGOTTEN_AFTER)
     }
 }
 
@@ -113,6 +134,23 @@ mod tests {
         );
         scrapers.scraped("slow", s(45));
         assert!(scrapers.have_seen(s(30), s(46)));
+    }
+
+    #[test]
+    fn what_ends_stays_a_hundred_gaps_and_half_an_hour_at_most() {
+        for (gap, lingers) in [(5, 500), (15, 1_500), (60, 1_800)] {
+            let mut scrapers = Scrapers::default();
+            for n in 0..200 {
+                scrapers.scraped("p", s(n * gap));
+            }
+            let now = 199 * gap;
+            assert!(!scrapers.may_go(s(now - lingers + 1), s(now)), "{gap}");
+            assert!(scrapers.may_go(s(now - lingers), s(now)), "{gap}");
+        }
+        assert!(
+            !Scrapers::default().may_go(s(0), s(100_000)),
+            "nobody saw it"
+        );
     }
 
     #[test]

@@ -6,23 +6,24 @@
 //! names and are outside the sum. The rules are those of the published interface:
 //!
 //! - a process is first shown at zero; until that zero was seen its joules go to `other`;
-//! - when it leaves, its last value stays until it was seen; then the series goes and its value
-//!   moves to `departed`;
+//! - when it leaves, its last value stays until it was seen, and lingers: then the series goes
+//!   and its value moves to `departed`;
 //! - a view is first shown at zero too, and holds its first joules back until that was seen.
+//!
+//! Why it lingers stands in [`scrapers`](crate::scrapers). Where many leave, those go first whose
+//! going misleads least.
 
-use std::collections::BTreeMap;
+mod views;
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::{AccountId, Accounts, Amount, Kind, Row},
+    accounts::{AccountId, Accounts, Amount, Row},
     carbon::books::CarbonRow,
     scrapers::{Moment, Scrapers},
 };
 
-/// How long a view that nothing can be added to stays where nobody scrapes.
-const UNSEEN_STAYS: Moment = Moment::from_secs(300);
+pub use self::views::{Tags, ViewBoard, ViewSeries};
 
 /// Where a series is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,21 @@ pub struct ProcessSeries {
     pub cpu_ns: u64,
 }
 
+impl ProcessSeries {
+    fn is_zero(&self) -> bool {
+        self.cpu_ns == 0 && self.energy.iter().all(|&uj| uj == 0)
+    }
+
+    /// About what `increase()` would add to it if it went now, in no unit.
+    fn misleads(&self, now: Moment) -> f64 {
+        let Phase::Leaving(since) = self.phase else {
+            return f64::INFINITY;
+        };
+        let lingered = now.saturating_sub(since).as_secs_f64().max(1.0);
+        self.energy.iter().sum::<u64>() as f64 / lingered
+    }
+}
+
 /// The processes that are shown by name.
 #[derive(Debug)]
 pub struct ProcessBoard {
@@ -133,8 +149,18 @@ impl ProcessBoard {
         self.series.iter().position(|s| s.account == Some(account))
     }
 
-    /// Shows a process, at zero.
+    /// Shows a process, at zero; or from where it was, if its series is still there.
     pub fn announce(&mut self, name: ProcessName, account: AccountId, meters: usize, now: Moment) {
+        let mut left = self.series.iter_mut().filter(|s| s.account.is_none());
+        if let Some(series) = left.find(|series| series.name == name) {
+            series.account = Some(account);
+            series.phase = if series.is_zero() {
+                Phase::Announced(now)
+            } else {
+                Phase::Live
+            };
+            return;
+        }
         let label = name.label();
         let carbon_meters = if self.counts_carbon { meters } else { 0 };
         self.series.push(ProcessSeries {
@@ -227,14 +253,45 @@ impl ProcessBoard {
             }
             Phase::Leaving(since) => {
                 // A series that never showed anything but zero has nothing to be seen.
-                let nothing = series.cpu_ns == 0 && series.energy.iter().all(|&uj| uj == 0);
-                let done = nothing || scrapers.have_seen(since, now);
+                let done = series.is_zero() || scrapers.may_go(since, now);
                 if done {
                     departed(series);
                 }
                 !done
             }
             _ => true,
+        });
+        self.make_room(scrapers, now, departed);
+    }
+
+    /// Sends away the lingering beyond three quarters of the top, that some may always come.
+    fn make_room(
+        &mut self,
+        scrapers: &Scrapers,
+        now: Moment,
+        mut departed: impl FnMut(&ProcessSeries),
+    ) {
+        let most = self.top - self.top / 4;
+        let is_leaving = |s: &&ProcessSeries| matches!(s.phase, Phase::Leaving(_));
+        let mut excess = self
+            .series
+            .iter()
+            .filter(is_leaving)
+            .count()
+            .saturating_sub(most);
+        if excess == 0 {
+            return;
+        }
+        self.series
+            .sort_by(|a, b| a.misleads(now).total_cmp(&b.misleads(now)));
+        self.series.retain(|series| {
+            let goes = excess > 0
+                && matches!(series.phase, Phase::Leaving(since) if scrapers.have_seen(since, now));
+            if goes {
+                excess -= 1;
+                departed(series);
+            }
+            !goes
         });
     }
 
@@ -255,177 +312,10 @@ impl ProcessBoard {
     }
 }
 
-/// A view's series.
-#[derive(Clone, Debug)]
-pub struct ViewSeries {
-    /// What kind of unit.
-    pub kind: Kind,
-    /// Its name, unique within the kind.
-    pub name: String,
-    /// The account that it shows, whole, once it is live.
-    pub account: AccountId,
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// What it had when an earlier agent stopped, in µJ by meter; on top of the account.
-    pub base_energy: Row,
-    /// What that emitted.
-    pub base_carbon: CarbonRow,
-    /// The same for CPU time, in ns.
-    pub base_cpu_ns: u64,
-    /// Whose job it is; empty for other kinds.
-    pub user: String,
-    /// What else names it.
-    pub tags: Tags,
-}
-
-/// What names a view beside its name, which is unique but may say little to people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tags {
-    /// Nothing.
-    #[default]
-    None,
-    /// A pod, or its containers of one name. Its view is named by uid: pods of one name may
-    /// follow each other within a minute.
-    Pod {
-        /// Its namespace; empty as long as nobody knows.
-        namespace: String,
-        /// Its name, or else its uid.
-        pod: String,
-        /// Its uid.
-        uid: String,
-        /// The container's name; empty for what is used outside of any.
-        container: String,
-    },
-    /// A job of another manager than eco, or a step of one.
-    Job {
-        /// `slurm` or `kubernetes`.
-        manager: String,
-        /// As that manager calls it.
-        id: String,
-    },
-}
-
-impl ViewSeries {
-    /// The name for people, and the value of the label `name`.
-    #[must_use]
-    pub fn title(&self) -> std::borrow::Cow<'_, str> {
-        match &self.tags {
-            Tags::Pod { namespace, pod, .. } if namespace.is_empty() => pod.as_str().into(),
-            Tags::Pod { namespace, pod, .. } => format!("{namespace}/{pod}").into(),
-            _ => self.name.as_str().into(),
-        }
-    }
-}
-
-/// All views.
-#[derive(Debug, Default)]
-pub struct ViewBoard {
-    series: BTreeMap<AccountId, ViewSeries>,
-    by_name: FxHashMap<(Kind, String), AccountId>,
-}
-
-impl ViewBoard {
-    /// All, in the order of their accounts.
-    pub fn iter(&self) -> impl Iterator<Item = &ViewSeries> {
-        self.series.values()
-    }
-
-    /// The view of that name. One that was leaving stays, and goes on from where it was.
-    pub fn find(&mut self, kind: Kind, name: &str) -> Option<AccountId> {
-        let account = self.by_name.get(&(kind, name.to_owned()))?;
-        let series = self.series.get_mut(account)?;
-        if matches!(series.phase, Phase::Leaving(_)) {
-            series.phase = Phase::Live;
-        }
-        Some(series.account)
-    }
-
-    /// A new view.
-    pub fn announce(&mut self, view: ViewSeries) {
-        let name = (view.kind, view.name.clone());
-        self.by_name.insert(name, view.account);
-        self.series.insert(view.account, view);
-    }
-
-    /// Nothing can be added to it any more.
-    pub fn leave(&mut self, account: AccountId, now: Moment) {
-        if let Some(series) = self.series.get_mut(&account) {
-            // Held-back joules must show before the last value can be seen.
-            series.phase = match series.phase {
-                Phase::Announced(since) => Phase::Announced(since),
-                _ => Phase::Leaving(now),
-            };
-        }
-    }
-
-    /// Whatever shows and cannot grow any more leaves: views of an earlier agent whose units
-    /// were not seen again.
-    pub fn leave_dead(&mut self, now: Moment, alive: impl Fn(&ViewSeries) -> bool) {
-        for series in self.series.values_mut() {
-            if series.phase == Phase::Live && !alive(series) {
-                series.phase = Phase::Leaving(now);
-            }
-        }
-    }
-
-    /// The view that an account feeds.
-    #[must_use]
-    pub fn of(&self, account: AccountId) -> Option<&ViewSeries> {
-        self.series.get(&account)
-    }
-
-    /// Moves on who was seen. `alive` says whether an account may still grow; gives out the
-    /// accounts whose series went.
-    pub fn advance(
-        &mut self,
-        scrapers: &Scrapers,
-        now: Moment,
-        alive: impl Fn(&ViewSeries) -> bool,
-        mut gone: impl FnMut(&ViewSeries),
-    ) {
-        let by_name = &mut self.by_name;
-        let mut gone = |series: &ViewSeries| {
-            by_name.remove(&(series.kind, series.name.clone()));
-            gone(series);
-        };
-        self.series.retain(|_, series| match series.phase {
-            Phase::Announced(since) if scrapers.have_seen(since, now) => {
-                series.phase = if alive(series) {
-                    Phase::Live
-                } else {
-                    Phase::Leaving(now)
-                };
-                true
-            }
-            Phase::Leaving(since) if scrapers.have_seen(since, now) => {
-                gone(series);
-                false
-            }
-            Phase::Announced(since) | Phase::Leaving(since)
-                if !scrapers.any(now)
-                    && now.saturating_sub(since) > UNSEEN_STAYS
-                    && !alive(series) =>
-            {
-                gone(series);
-                false
-            }
-            _ => true,
-        });
-    }
-
-    /// Makes room for so many meters in every row.
-    pub fn set_meters(&mut self, meters: usize) {
-        for series in self.series.values_mut() {
-            series.base_energy.resize(meters, 0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::accounts::Accounts;
+    use super::{views::MOST_LINGERING, *};
+    use crate::accounts::{Accounts, Kind};
 
     fn uj(uj: u64) -> Amount {
         Amount {
@@ -444,6 +334,20 @@ mod tests {
             pid,
             start_ns: 1,
             start_unix: 1,
+        }
+    }
+
+    fn view(name: &str, account: AccountId) -> ViewSeries {
+        ViewSeries {
+            kind: Kind::Job,
+            name: name.into(),
+            account,
+            phase: Phase::Announced(at(0)),
+            base_energy: vec![],
+            base_carbon: CarbonRow::EMPTY,
+            base_cpu_ns: 0,
+            user: String::new(),
+            tags: Tags::None,
         }
     }
 
@@ -467,10 +371,57 @@ mod tests {
         board.advance(&scrapers, at(7), |_| {
             panic!("the longest gap was four seconds")
         });
+        board.advance(&scrapers, at(8), |_| panic!("it lingers"));
         let mut departed = 0;
-        board.advance(&scrapers, at(8), |series| departed += series.energy[0]);
+        for second in (10..=404).step_by(4) {
+            scrapers.scraped("p", at(second));
+        }
+        board.advance(&scrapers, at(404), |series| departed += series.energy[0]);
         assert_eq!(departed, 7);
         assert_eq!(board.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_process_that_is_shown_again_goes_on_from_where_it_was() {
+        let mut accounts = Accounts::default();
+        let account = accounts.open();
+        let mut scrapers = Scrapers::default();
+        let mut board = ProcessBoard::new(10);
+        board.announce(name(1), account, 1, at(0));
+        scrapers.scraped("p", at(2));
+        board.advance(&scrapers, at(3), |_| {});
+        board.add_energy(0, 0, uj(7));
+        board.leave(account, at(4));
+        assert!(!board.add_energy(0, 0, uj(9)), "other's");
+        board.announce(name(1), account, 1, at(5));
+        assert!(board.add_energy(0, 0, uj(1)));
+        assert_eq!(board.iter().count(), 1, "no label twice");
+        assert_eq!(board.iter().next().unwrap().energy, [8]);
+    }
+
+    #[test]
+    fn the_dead_never_keep_the_living_from_being_shown() {
+        let mut accounts = Accounts::default();
+        let mut board = ProcessBoard::new(8);
+        let mut scrapers = Scrapers::default();
+        let mut departed = Vec::new();
+        for round in 0..100_u32 {
+            let account = accounts.open();
+            assert!(board.has_room(), "round {round}");
+            let second = u64::from(round) * 4;
+            board.announce(name(round), account, 1, at(second));
+            scrapers.scraped("p", at(second + 1));
+            scrapers.scraped("p", at(second + 3));
+            board.advance(&scrapers, at(second + 3), |s| departed.push(s.energy[0]));
+            // Every tenth is a large one.
+            let joules = if round % 10 == 0 { 1_000 } else { 1 };
+            board.add_energy(board.of(account).unwrap(), 0, uj(joules));
+            board.leave(account, at(second + 3));
+        }
+        assert!(board.iter().count() <= 8);
+        let kept = board.iter().map(|s| s.energy[0]).sum::<u64>();
+        assert_eq!(departed.iter().sum::<u64>() + kept, 10_090);
+        assert!(departed.iter().take(20).all(|uj| *uj == 1), "{departed:?}");
     }
 
     #[test]
@@ -497,24 +448,43 @@ mod tests {
         let account = accounts.open();
         let mut scrapers = Scrapers::default();
         let mut board = ViewBoard::default();
-        board.announce(ViewSeries {
-            kind: Kind::Job,
-            name: "j".into(),
-            account,
-            phase: Phase::Announced(at(0)),
-            base_energy: vec![],
-            base_carbon: CarbonRow::EMPTY,
-            base_cpu_ns: 0,
-            user: String::new(),
-            tags: Tags::None,
-        });
+        board.announce(view("j", account));
         board.leave(account, at(1));
         scrapers.scraped("p", at(2));
         board.advance(&scrapers, at(3), |_| false, |_| panic!("not shown yet"));
         assert_eq!(board.iter().next().unwrap().phase, Phase::Leaving(at(3)));
         scrapers.scraped("p", at(4));
+        board.advance(&scrapers, at(5), |_| false, |_| panic!("it lingers"));
         let mut gone = 0;
-        board.advance(&scrapers, at(5), |_| false, |_| gone += 1);
+        for second in (6..=204).step_by(2) {
+            scrapers.scraped("p", at(second));
+        }
+        board.advance(&scrapers, at(204), |_| false, |_| gone += 1);
         assert_eq!(gone, 1);
+    }
+
+    #[test]
+    fn views_that_linger_are_bounded_and_the_latest_stay() {
+        let mut accounts = Accounts::default();
+        let mut scrapers = Scrapers::default();
+        scrapers.scraped("p", at(0));
+        scrapers.scraped("p", at(60));
+        let mut board = ViewBoard::default();
+        let mut gone = Vec::new();
+        for number in 0..MOST_LINGERING + 50 {
+            let mut view = view(&format!("j{number}"), accounts.open());
+            view.phase = Phase::Leaving(Moment::from_millis(number as u64));
+            board.announce(view);
+        }
+        board.advance(
+            &scrapers,
+            at(61),
+            |_| false,
+            |view| gone.push(view.name.clone()),
+        );
+        assert_eq!(board.iter().count(), MOST_LINGERING);
+        assert_eq!((gone.len(), gone[0].as_str()), (50, "j0"));
+        assert!(board.find(Kind::Job, "j0").is_none());
+        assert!(board.find(Kind::Job, "j50").is_some());
     }
 }

@@ -11,9 +11,9 @@ use super::books::CarbonRow;
 use crate::{
     accounts::Kind,
     core::Core,
-    exposition::{Exposition, Type},
+    exposition::Exposition,
     metrics::{
-        each_device,
+        catalogue, each_device,
         workloads::{job_labels, labelled, pod_labels, units},
     },
     series::{Phase, ViewSeries},
@@ -32,11 +32,7 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
 }
 
 fn write_intensity(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_carbon_intensity_grams_per_kwh",
-        Type::Gauge,
-        "What a kWh emits where this machine is, without PUE. Absent while it is not known.",
-    );
+    text.family(&catalogue::CARBON_INTENSITY_GRAMS_PER_KWH);
     if let Some(intensity) = core.intensities.current(Timestamp::now()) {
         let labels = [
             ("zone", intensity.zone.as_str()),
@@ -49,17 +45,9 @@ fn write_intensity(core: &Core, text: &mut Exposition<'_>) {
         ];
         text.real(&labels, intensity.g_per_kwh.get());
     }
-    text.family(
-        "eco_carbon_pue",
-        Type::Gauge,
-        "Power usage effectiveness that all carbon here is multiplied by.",
-    );
+    text.family(&catalogue::CARBON_PUE);
     text.real(&[], core.intensities.pue().get());
-    text.family(
-        "eco_carbon_uncovered_energy_joules_total",
-        Type::Counter,
-        "Energy of times without any intensity, which no carbon is counted for.",
-    );
+    text.family(&catalogue::CARBON_UNCOVERED_ENERGY);
     let uncovered = &core.books.carbon.uncovered;
     each_device(core, text, &[], |text, at, labels| {
         text.joules(labels, uncovered.get(at).copied().unwrap_or(0));
@@ -68,11 +56,7 @@ fn write_intensity(core: &Core, text: &mut Exposition<'_>) {
 
 fn write_node(core: &Core, text: &mut Exposition<'_>) {
     let carbon = &core.books.carbon;
-    text.family(
-        "eco_node_carbon_grams_total",
-        Type::Counter,
-        "CO2 equivalents of what a meter counted, at the intensity of the time, PUE included.",
-    );
+    text.family(&catalogue::NODE_CARBON);
     for (at, slot) in core.meters.iter().enumerate() {
         let d = &slot.descriptor;
         let estimated = d.source.is_estimate();
@@ -84,31 +68,15 @@ fn write_node(core: &Core, text: &mut Exposition<'_>) {
         ];
         text.real(&labels, carbon.node.get(at).grams().0);
     }
-    text.family(
-        "eco_idle_carbon_grams_total",
-        Type::Counter,
-        "The part of what the machine would have used anyway.",
-    );
+    text.family(&catalogue::IDLE_CARBON);
     devices(core, text, &carbon.idle, &[]);
-    text.family(
-        "eco_departed_carbon_grams_total",
-        Type::Counter,
-        "Carbon of processes that were shown by name and are no more.",
-    );
+    text.family(&catalogue::DEPARTED_CARBON);
     devices(core, text, &carbon.departed, &[]);
-    text.family(
-        "eco_unattributed_carbon_grams_total",
-        Type::Counter,
-        "Carbon of energy that belongs to nobody, by reason.",
-    );
+    text.family(&catalogue::UNATTRIBUTED_CARBON);
     for (reason, row) in Reason::ALL.iter().zip(&carbon.unattributed) {
         devices(core, text, row, &[("reason", reason.label())]);
     }
-    text.family(
-        "eco_carbon_conservation_error_grams",
-        Type::Gauge,
-        "What the books miss of what a meter's energy emitted. Always 0.",
-    );
+    text.family(&catalogue::CARBON_CONSERVATION_ERROR_GRAMS);
     each_device(core, text, &[], |text, at, labels| {
         let error = carbon.conservation_error(at, &core.books.board);
         let grams = Emissions(error.unsigned_abs()).grams().0;
@@ -118,11 +86,7 @@ fn write_node(core: &Core, text: &mut Exposition<'_>) {
 
 fn write_units(core: &Core, text: &mut Exposition<'_>) {
     let books = &core.books;
-    text.family(
-        "eco_unit_carbon_grams_total",
-        Type::Counter,
-        "Carbon of a unit. Kinds process, kernel and other make up the node; the rest are views.",
-    );
+    text.family(&catalogue::UNIT_CARBON);
     let other = [("kind", "other"), ("name", "other")];
     let kernel = [("kind", "kernel"), ("name", "kernel")];
     domains(core, text, [&books.carbon.other, NONE], &other);
@@ -131,19 +95,16 @@ fn write_units(core: &Core, text: &mut Exposition<'_>) {
         let labels = [("kind", "process"), ("name", series.label.as_str())];
         domains(core, text, [&series.carbon, NONE], &labels);
     }
+    let mut title = String::new();
     for view in units(core) {
-        labelled(view, |labels| {
+        labelled(view, &mut title, |labels| {
             domains(core, text, shown(core, view), labels);
         });
     }
 }
 
 fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_job_carbon_grams_total",
-        Type::Counter,
-        "Carbon of a job.",
-    );
+    text.family(&catalogue::JOB_CARBON);
     let views = core.books.views.iter();
     for job in views.filter(|view| view.kind == Kind::Job) {
         domains(core, text, shown(core, job), &job_labels(job));
@@ -151,11 +112,7 @@ fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
 }
 
 fn write_pods(core: &Core, text: &mut Exposition<'_>) {
-    text.family(
-        "eco_pod_carbon_grams_total",
-        Type::Counter,
-        "Carbon of a pod, by container; under no container what was used outside of any.",
-    );
+    text.family(&catalogue::POD_CARBON);
     for (view, labels) in core.books.views.iter().filter_map(pod_labels) {
         domains(core, text, shown(core, view), &labels);
     }

@@ -56,6 +56,11 @@ pub(super) const KEYS: &[Key] = &[
         about: "processes shown by name in /metrics",
     },
     Key {
+        name: "compat",
+        default: "",
+        about: "kepler: serve Kepler's series too, from the same books",
+    },
+    Key {
         name: "idle.policy",
         default: "separate",
         about: "who pays for idle: separate, proportional or equal",

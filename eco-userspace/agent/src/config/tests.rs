@@ -58,6 +58,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_place() {
         "top = -1",
         "listen = \"nowhere\"",
         "tier = \"magic\"",
+        "compat = \"scaphandre\"",
         "log = \"loud\"",
         "[model]\nidle_watts = \"-5\"",
         "[idle]\npolicy = \"x\"",

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Views under the names that their owners know: jobs and pods.
 
-use super::{shown, shown_cpu_ns, write_domains};
+use super::{catalogue, shown, shown_cpu_ns, write_domains};
 use crate::{
     accounts::Kind,
     core::Core,
-    exposition::{Exposition, Type},
+    exposition::Exposition,
     series::{Tags, ViewSeries},
 };
 
@@ -15,10 +15,12 @@ pub(crate) fn units(core: &Core) -> impl Iterator<Item = &ViewSeries> {
     views.filter(|view| view.kind != Kind::PodContainer)
 }
 
-/// Gives `write` a unit's labels. Pods of one name are told apart by their uid.
-pub(crate) fn labelled(view: &ViewSeries, write: impl FnOnce(&[(&str, &str)])) {
-    let title = view.title();
-    let labels = [("kind", view.kind.label()), ("name", &title)];
+/// Gives `write` a unit's labels; its title is put together in `title`. Pods of one name are told
+/// apart by their uid.
+pub(crate) fn labelled(view: &ViewSeries, title: &mut String, write: impl FnOnce(&[(&str, &str)])) {
+    title.clear();
+    view.write_title(title);
+    let labels = [("kind", view.kind.label()), ("name", title.as_str())];
     match &view.tags {
         Tags::Pod { uid, .. } => write(&[labels[0], labels[1], ("uid", uid)]),
         _ => write(&labels),
@@ -30,20 +32,12 @@ pub(super) fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
         let views = core.books.views.iter();
         views.filter(|view| view.kind == Kind::Job)
     };
-    text.family(
-        "eco_job_energy_joules_total",
-        Type::Counter,
-        "Energy of a job.",
-    );
+    text.family(&catalogue::JOB_ENERGY);
     for job in jobs() {
         let (energy, base) = shown(core, job);
         write_domains(core, text, energy, base, &job_labels(job));
     }
-    text.family(
-        "eco_job_cpu_seconds_total",
-        Type::Counter,
-        "CPU time of a job.",
-    );
+    text.family(&catalogue::JOB_CPU);
     for job in jobs() {
         text.seconds(&job_labels(job), shown_cpu_ns(core, job));
     }
@@ -59,20 +53,12 @@ pub(crate) fn job_labels(job: &ViewSeries) -> [(&str, &str); 3] {
 
 pub(super) fn write_pods(core: &Core, text: &mut Exposition<'_>) {
     let containers = || core.books.views.iter().filter_map(pod_labels);
-    text.family(
-        "eco_pod_energy_joules_total",
-        Type::Counter,
-        "Energy of a pod, by container; under no container what was used outside of any.",
-    );
+    text.family(&catalogue::POD_ENERGY);
     for (view, labels) in containers() {
         let (energy, base) = shown(core, view);
         write_domains(core, text, energy, base, &labels);
     }
-    text.family(
-        "eco_pod_cpu_seconds_total",
-        Type::Counter,
-        "CPU time of a pod, by container.",
-    );
+    text.family(&catalogue::POD_CPU);
     for (view, labels) in containers() {
         text.seconds(&labels, shown_cpu_ns(core, view));
     }
