@@ -4,6 +4,8 @@
 mod carbon;
 mod directories;
 mod keys;
+#[cfg(feature = "push")]
+mod push;
 
 use std::{
     collections::BTreeMap,
@@ -63,6 +65,9 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// Who knows the Slurm jobs.
     pub slurm: SlurmConfig,
+    /// Who is pushed to.
+    #[cfg(feature = "push")]
+    pub push: crate::push::PushConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -233,6 +238,8 @@ impl Settings {
             nvml_library: self.get("nvml.library").to_owned(),
             kubernetes: self.kubernetes()?,
             slurm: self.slurm()?,
+            #[cfg(feature = "push")]
+            push: self.push()?,
             log,
         })
     }

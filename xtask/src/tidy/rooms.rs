@@ -23,7 +23,7 @@ const COLUMNS: [&[&str]; 13] = [
     ],
     &["eco-ebpf", "eco-nvml", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
-    &["eco-attribution"],
+    &["eco-attribution", "eco-push"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],
     &["eco-history", "eco-carbon"],
