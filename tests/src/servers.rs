@@ -16,6 +16,7 @@
 //! ```
 
 pub mod authority;
+pub mod collector;
 pub mod helm;
 pub mod image;
 pub mod keda;

@@ -21,7 +21,7 @@ use crate::workspace::Workspace;
 const VERSIONS: &str = "xtask/servers/versions.toml";
 
 /// Those that are quick to have come first.
-const SERVERS: [Server; 9] = [
+const SERVERS: [Server; 10] = [
     Server {
         name: "prometheus",
         source: Source::Debian(Packages(&["prometheus"])),
@@ -75,6 +75,14 @@ const SERVERS: [Server; 9] = [
             ..Module::DEFAULT
         }),
         takes: "a minute or two on 2 cores",
+    },
+    Server {
+        name: "otel-collector",
+        source: Source::Go(Module {
+            main: "go.opentelemetry.io/collector/otelcol",
+            ..Module::DEFAULT
+        }),
+        takes: "some minutes on 2 cores",
     },
     Server {
         name: "keda",

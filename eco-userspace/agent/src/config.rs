@@ -5,6 +5,8 @@ mod carbon;
 mod compat;
 mod directories;
 mod keys;
+#[cfg(feature = "push")]
+mod push;
 
 use std::{
     collections::BTreeMap,
@@ -69,6 +71,9 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// Who knows the Slurm jobs.
     pub slurm: SlurmConfig,
+    /// Who is pushed to.
+    #[cfg(feature = "push")]
+    pub push: crate::push::PushConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -241,6 +246,8 @@ impl Settings {
             amdsmi_library: self.get("amdsmi.library").to_owned(),
             kubernetes: self.kubernetes()?,
             slurm: self.slurm()?,
+            #[cfg(feature = "push")]
+            push: self.push()?,
             log,
         })
     }

@@ -74,6 +74,9 @@ pub struct Core {
     pub scrapers: Scrapers,
     /// How long the agent's own steps take.
     pub latencies: Latencies,
+    /// How each outlet fares that pushes.
+    #[cfg(feature = "push")]
+    pub outlets: Vec<crate::push::OutletTally>,
     /// Where counters are kept.
     pub store: Store,
     /// When this agent started.
@@ -155,6 +158,8 @@ impl Core {
             gpus,
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
+            #[cfg(feature = "push")]
+            outlets: Vec::new(),
             store: Store::open(config.state.as_deref()),
             started: Instant::now(),
             ticks: 0,

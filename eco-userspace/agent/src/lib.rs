@@ -28,6 +28,8 @@ pub mod pods;
 pub mod privileges;
 mod promotion;
 mod provisional;
+#[cfg(feature = "push")]
+pub mod push;
 pub mod query;
 mod resume;
 pub mod saved;

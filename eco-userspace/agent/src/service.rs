@@ -50,6 +50,24 @@ impl Handle {
         answered.await.map_err(|_| Stopping)
     }
 
+    /// The same for a thread of its own, which waits.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    #[cfg(feature = "push")]
+    pub fn ask_and_wait<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Stopping> {
+        let (answer, answered) = mpsc::channel();
+        let asked = self.questions.send(Box::new(move |core| {
+            let _ = answer.send(question(core));
+        }));
+        asked.map_err(|_| Stopping)?;
+        self.bell.ring();
+        answered.recv().map_err(|_| Stopping)
+    }
+
     /// The number of the last tick, and of each that follows.
     #[must_use]
     pub fn ticks(&self) -> watch::Receiver<u64> {

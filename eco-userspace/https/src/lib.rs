@@ -25,6 +25,8 @@ use ureq::{
     },
 };
 
+pub use ureq::Agent as Client;
+
 pub use self::{
     refusal::{Refusal, Rejected},
     trust::{Trust, parse_fingerprint},

@@ -171,6 +171,8 @@ impl Place<'_> {
             // Samples may be as old as a test likes.
             .flag("storage.tsdb.retention.time", "10y")
             .flag("web.listen-address", format!("127.0.0.1:{}", self.port))
+            // Whoever cannot be scraped may push.
+            .arg("--web.enable-remote-write-receiver")
             .flag("log.level", "warn")
             .start()?;
         server.until_ready(|| is_up(self.port, "/-/ready"))?;

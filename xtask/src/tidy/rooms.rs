@@ -25,7 +25,7 @@ const COLUMNS: [&[&str]; 13] = [
     ],
     &["eco-ebpf", "eco-nvml", "eco-amdsmi", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
-    &["eco-attribution"],
+    &["eco-attribution", "eco-push"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],
     &["eco-history", "eco-carbon"],

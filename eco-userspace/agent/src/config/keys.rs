@@ -196,6 +196,86 @@ pub(super) const KEYS: &[Key] = &[
         about: "the program; looked for in the usual places if empty",
     },
     Key {
+        name: "otlp.endpoint",
+        default: "",
+        about: "the collector: http(s)://HOST:4318; empty: nothing is pushed there",
+    },
+    Key {
+        name: "otlp.interval",
+        default: "10s",
+        about: "how often: 1s to 1h",
+    },
+    Key {
+        name: "otlp.temporality",
+        default: "cumulative",
+        about: "cumulative or delta",
+    },
+    Key {
+        name: "otlp.headers_file",
+        default: "",
+        about: "lines of `name: value`, sent along; read anew each time",
+    },
+    Key {
+        name: "otlp.ca",
+        default: "",
+        about: "CAs in PEM that may have signed its certificate; the system's if empty",
+    },
+    Key {
+        name: "otlp.certificate",
+        default: "",
+        about: "a client certificate in PEM",
+    },
+    Key {
+        name: "otlp.key",
+        default: "",
+        about: "its key in PEM; in the same file if empty",
+    },
+    Key {
+        name: "otlp.insecure",
+        default: "false",
+        about: "true: believe any certificate",
+    },
+    Key {
+        name: "remote_write.url",
+        default: "",
+        about: "a store: http(s)://HOST:9090/api/v1/write; empty: nothing is pushed there",
+    },
+    Key {
+        name: "remote_write.interval",
+        default: "10s",
+        about: "how often: 1s to 1h",
+    },
+    Key {
+        name: "remote_write.headers_file",
+        default: "",
+        about: "lines of `name: value`, sent along; read anew each time",
+    },
+    Key {
+        name: "remote_write.token_file",
+        default: "",
+        about: "a bearer token, read anew each time",
+    },
+    Key {
+        name: "remote_write.ca",
+        default: "",
+        about: "CAs in PEM that may have signed its certificate; the system's if empty",
+    },
+    Key {
+        name: "remote_write.certificate",
+        default: "",
+        about: "a client certificate in PEM",
+    },
+    Key {
+        name: "remote_write.key",
+        default: "",
+        about: "its key in PEM; in the same file if empty",
+    },
+    Key {
+        name: "remote_write.insecure",
+        default: "false",
+        about: "true: believe any certificate",
+    },
+    Key {
         name: "log",
         default: "info",
         about: "error, warn, info, debug or trace",

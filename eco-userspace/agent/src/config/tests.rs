@@ -71,6 +71,12 @@ fn a_value_that_makes_no_sense_is_named_with_its_place() {
         "[carbon]\npue = 0.9",
         "[carbon]\npue = \"inf\"",
         "[redfish]\ninsecure = \"maybe\"",
+        "[otlp]\nendpoint = \"collector:4318\"",
+        "[otlp]\nendpoint = \"https://u:p@collector\"",
+        "[otlp]\nendpoint = \"http://\"",
+        "[otlp]\ntemporality = \"both\"",
+        "[otlp]\nendpoint = \"http://c\"\ninterval = \"1ms\"",
+        "[remote_write]\nurl = \"http://s\"\ntoken_file = \"/t\"",
         "[redfish]\nurl = \"https://bmc.example\"",
         "[redfish]\nurl = \"https://bmc.example\"\nuser = \"reader\"",
     ] {

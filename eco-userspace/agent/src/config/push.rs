@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The keys of who is pushed to.
+
+use std::{path::PathBuf, time::Duration};
+
+use eco_https::{ClientIdentity, Trust};
+use eco_push::{Remote, otlp::Temporality};
+
+use super::{ConfigError, Settings, parse_duration};
+use crate::push::{OtlpConfig, PushConfig, RemoteWriteConfig};
+
+/// How often is sensible.
+const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+impl Settings {
+    pub(super) fn push(&self) -> Result<PushConfig, ConfigError> {
+        let temporality = match self.get("otlp.temporality") {
+            "cumulative" => Temporality::Cumulative,
+            "delta" => Temporality::Delta,
+            _ => return Err(self.bad("otlp.temporality", "must be cumulative or delta")),
+        };
+        let otlp = match self.remote("otlp", "endpoint")? {
+            Some(mut to) => {
+                to.url = format!("{}/v1/metrics", to.url.trim_end_matches('/'));
+                Some(OtlpConfig {
+                    interval: self.push_interval("otlp.interval")?,
+                    temporality,
+                    to,
+                })
+            }
+            None => None,
+        };
+        let remote_write = match self.remote("remote_write", "url")? {
+            Some(mut to) => {
+                to.token_file = self.some("remote_write.token_file").map(PathBuf::from);
+                let is_secret = to.token_file.is_some() && !to.url.starts_with("https://");
+                if is_secret && !self.is_true("remote_write.insecure")? {
+                    let why = "would go unencrypted; write https, or insecure = true";
+                    return Err(self.bad("remote_write.token_file", why));
+                }
+                Some(RemoteWriteConfig {
+                    interval: self.push_interval("remote_write.interval")?,
+                    to,
+                })
+            }
+            None => None,
+        };
+        Ok(PushConfig { otlp, remote_write })
+    }
+
+    fn remote(&self, section: &str, address: &str) -> Result<Option<Remote>, ConfigError> {
+        let key = |name: &str| format!("{section}.{name}");
+        let path = |name: &str| self.some(&key(name)).map(PathBuf::from);
+        let insecure = self.is_true(&key("insecure"))?;
+        let certificate = path("certificate");
+        let Some(url) = self.some(&key(address)) else {
+            return Ok(None);
+        };
+        if !is_address(url) {
+            let why = "must be http:// or https://, a host and a port, and hold no password";
+            return Err(self.bad(&key(address), why));
+        }
+        let trust = if insecure || url.starts_with("http://") {
+            Trust::Anyone
+        } else {
+            Trust::Authorities(path("ca"))
+        };
+        Ok(Some(Remote {
+            url: url.to_owned(),
+            headers_file: path("headers_file"),
+            token_file: None,
+            trust,
+            identity: certificate.map(|certificate| ClientIdentity {
+                key: path("key").unwrap_or_else(|| certificate.clone()),
+                certificate,
+            }),
+        }))
+    }
+
+    fn push_interval(&self, key: &str) -> Result<Duration, ConfigError> {
+        let interval = parse_duration(self.get(key));
+        interval
+            .filter(|interval| (INTERVALS.0..=INTERVALS.1).contains(interval))
+            .ok_or_else(|| self.bad(key, "must be 1s to 1h, such as 10s"))
+    }
+}
+
+fn is_address(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
+        !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_plain)
+    })
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Outlets that push: each reads `/metrics` on a thread of its own, as a scraper would.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use eco_push::{
+    Outlet, Remote, Shown, Source, Tally,
+    otlp::{Otlp, Resource, Temporality},
+    remote_write::RemoteWrite,
+};
+
+use crate::{
+    config::Config,
+    core::Core,
+    exposition::{Dialect, Exposition, Type},
+    metrics,
+    service::Handle,
+};
+
+/// Who is pushed to.
+#[derive(Clone, Debug, Default)]
+pub struct PushConfig {
+    /// A collector.
+    pub otlp: Option<OtlpConfig>,
+    /// A store.
+    pub remote_write: Option<RemoteWriteConfig>,
+}
+
+/// A collector.
+#[derive(Clone, Debug)]
+pub struct OtlpConfig {
+    /// Where.
+    pub to: Remote,
+    /// How often.
+    pub interval: Duration,
+    /// What counters are shown as.
+    pub temporality: Temporality,
+}
+
+/// A store.
+#[derive(Clone, Debug)]
+pub struct RemoteWriteConfig {
+    /// Where.
+    pub to: Remote,
+    /// How often.
+    pub interval: Duration,
+}
+
+/// How an outlet fares.
+pub struct OutletTally {
+    name: &'static str,
+    tally: Arc<Tally>,
+}
+
+/// Outlets that are ready to start.
+pub struct Prepared {
+    otlp: Option<(Otlp, Duration)>,
+    remote_write: Option<(RemoteWrite, Duration)>,
+}
+
+/// Reads the files of certificates, before the agent begins to count.
+///
+/// # Errors
+/// When one cannot be used.
+pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+    let resource = Resource {
+        host: config.node_name(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let otlp = config.push.otlp.clone().map(|otlp| {
+        let made = Otlp::new(otlp.to, otlp.temporality, resource);
+        made.map(|made| (made, otlp.interval)).context("otlp")
+    });
+    let remote_write = config.push.remote_write.clone().map(|store| {
+        let made = RemoteWrite::new(store.to);
+        made.map(|made| (made, store.interval))
+            .context("remote_write")
+    });
+    Ok(Prepared {
+        otlp: otlp.transpose()?,
+        remote_write: remote_write.transpose()?,
+    })
+}
+
+impl Prepared {
+    /// Starts them. Dropped, each pushes once more.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread.
+    pub fn start(self, core: &Handle) -> io::Result<Vec<Outlet>> {
+        let mut outlets = Vec::new();
+        if let Some((otlp, interval)) = self.otlp {
+            let (source, tally) = Agent::new("otlp", core);
+            outlets.push(Outlet::otlp(otlp, interval, source, tally)?);
+        }
+        if let Some((store, interval)) = self.remote_write {
+            let (source, tally) = Agent::new("remote-write", core);
+            outlets.push(Outlet::remote_write(store, interval, source, tally)?);
+        }
+        Ok(outlets)
+    }
+}
+
+/// Writes how the outlets fare.
+pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
+    if core.outlets.is_empty() {
+        return;
+    }
+    let mut family = |name, help, value: fn(&Tally) -> u64, unit_ns: u64| {
+        text.family(name, Type::Counter, help);
+        for outlet in &core.outlets {
+            let labels = [("outlet", outlet.name)];
+            let value = value(&outlet.tally);
+            if unit_ns == 0 {
+                text.integer(&labels, value.into());
+            } else {
+                text.seconds(&labels, value * unit_ns);
+            }
+        }
+    };
+    family(
+        "eco_push_failures_total",
+        "Attempts to push that nobody took.",
+        |tally| tally.failures.load(Relaxed),
+        0,
+    );
+    family(
+        "eco_push_rejected_points_total",
+        "Points that a receiver did not want of a batch that it took.",
+        |tally| tally.rejected.load(Relaxed),
+        0,
+    );
+    family(
+        "eco_push_gap_seconds_total",
+        "Time in which nothing that was pushed was taken, of gaps that are over.",
+        |tally| tally.gap_ms.load(Relaxed),
+        1_000_000,
+    );
+}
+
+/// The agent, as an outlet reads it.
+struct Agent {
+    name: &'static str,
+    core: Handle,
+}
+
+impl Agent {
+    fn new(name: &'static str, core: &Handle) -> (Self, Arc<Tally>) {
+        let tally = Arc::new(Tally::default());
+        let shown = OutletTally {
+            name,
+            tally: Arc::clone(&tally),
+        };
+        // An agent that is stopping shows nothing any more.
+        let _ = core.ask_and_wait(move |core| core.outlets.push(shown));
+        let core = core.clone();
+        (Self { name, core }, tally)
+    }
+}
+
+impl Source for Agent {
+    fn show(&mut self, mut text: String) -> Option<Shown> {
+        let shown = self.core.ask_and_wait(move |core| {
+            metrics::render(core, Dialect::Text, &mut text);
+            let at = core.now();
+            Shown { text, at }
+        });
+        shown.ok()
+    }
+
+    fn taken(&mut self, at: Duration) {
+        let name = format!("push {}", self.name);
+        // Seen is what was taken, not what was sent: or the last joules of a process go unseen.
+        let _ = self
+            .core
+            .ask_and_wait(move |core| core.scrapers.scraped(&name, at));
+    }
+}

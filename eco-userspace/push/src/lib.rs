@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Takes what the agent shows to those who cannot come for it.
+//!
+//! An [`Outlet`] is a thread that reads the text of `/metrics`, as a scraper would, and sends it
+//! on: by OTLP ([`otlp`]) or by Prometheus' remote-write ([`remote_write`]). It knows nothing of
+//! the books, so what is pushed cannot differ from what is scraped. Nothing is queued: counters
+//! are totals, so after a gap the next batch says it all, and a receiver that is down costs no
+//! memory.
+
+mod destination;
+pub mod otlp;
+mod outlet;
+pub mod remote_write;
+mod samples;
+mod series;
+mod wire;
+
+pub use self::{
+    destination::{Destination, PushError, Remote},
+    outlet::{Outlet, Shown, Source, Tally},
+};

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the agent pushes, as real receivers have it: Prometheus and VictoriaMetrics by
+//! remote-write, OpenTelemetry's Collector by OTLP.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+use eco_tests::{
+    agent::{Agent, Setup},
+    needs,
+    servers::{
+        collector::Collector,
+        prometheus::{Kind, Store},
+    },
+    wait,
+};
+
+const NODE: &str = "eco_node_energy_joules_total";
+
+fn pushing(variables: &[(&'static str, String)]) -> Agent {
+    let setup = Setup {
+        variables: variables.to_vec(),
+        ..Setup::default()
+    };
+    Agent::start(setup).unwrap()
+}
+
+#[test]
+fn a_store_that_is_pushed_to_has_the_agents_own_counters() {
+    needs!(Programs, Root);
+    for kind in Kind::ALL {
+        let Some(store) = Store::start(kind, "", []).unwrap() else {
+            return;
+        };
+        let agent = pushing(&[
+            ("ECO_REMOTE_WRITE__URL", store.url() + "/api/v1/write"),
+            ("ECO_REMOTE_WRITE__INTERVAL", "1s".into()),
+        ]);
+        let before = agent.scrape().unwrap().sum(NODE, &[]);
+        let mut pushed = 0.0;
+        wait::until("the store has what came after", || {
+            let sum = store.number(&format!("sum({NODE})"));
+            pushed = sum.ok().flatten().unwrap_or(-1.0);
+            pushed > before
+        })
+        .unwrap();
+        let after = agent.scrape().unwrap().sum(NODE, &[]);
+        assert!(
+            before < pushed && pushed <= after,
+            "{kind:?}: {before} {pushed} {after}"
+        );
+        let failures = agent.scrape().unwrap().sum("eco_push_failures_total", &[]);
+        assert_eq!(failures, 0.0, "{kind:?}: {}", agent.log());
+    }
+}
+
+#[test]
+fn a_collector_that_comes_late_gets_counters_that_are_right_at_once_and_the_gap_is_told() {
+    needs!(Programs, Root);
+    let Some(mut collector) = Collector::prepare().unwrap() else {
+        return;
+    };
+    let agent = pushing(&[
+        ("ECO_OTLP__ENDPOINT", collector.url()),
+        ("ECO_OTLP__INTERVAL", "1s".into()),
+    ]);
+    let failures = || agent.scrape().unwrap().sum("eco_push_failures_total", &[]);
+    wait::until("nobody takes it", || failures() > 0.0).unwrap();
+    let before = agent.scrape().unwrap().sum(NODE, &[]);
+    collector.start().unwrap();
+    wait::until("it is taken", || collector.points("hw.power").len() > 1).unwrap();
+    let after = agent.scrape().unwrap();
+    let points = collector.points("eco.node.energy");
+    let first = points.iter().map(|p| p.at_ns).min().unwrap();
+    let pushed: f64 = points
+        .iter()
+        .filter(|p| p.at_ns == first)
+        .map(|p| p.value)
+        .sum();
+    assert!(
+        before <= pushed && pushed <= after.sum(NODE, &[]),
+        "{before} {pushed}"
+    );
+    assert!(after.sum("eco_push_gap_seconds_total", &[]) > 0.0);
+    assert!(agent.log().contains("taken again"), "{}", agent.log());
+}
+
+#[test]
+fn deltas_add_up_to_the_agents_own_counters_through_a_collector_that_was_away() {
+    needs!(Programs, Root);
+    let Some(mut collector) = Collector::prepare().unwrap() else {
+        return;
+    };
+    collector.start().unwrap();
+    let mut agent = pushing(&[
+        ("ECO_OTLP__ENDPOINT", collector.url()),
+        ("ECO_OTLP__INTERVAL", "1s".into()),
+        ("ECO_OTLP__TEMPORALITY", "delta".into()),
+    ]);
+    let enough = |n| collector_has(&collector, n);
+    wait::until("deltas come", || enough(2)).unwrap();
+    let scraped = agent.scrape().unwrap();
+    collector.stop();
+    let failures = || agent.scrape().unwrap().sum("eco_push_failures_total", &[]);
+    wait::until("nobody takes them", || failures() > 0.0).unwrap();
+    collector.start().unwrap();
+    let known = collector.points("eco.ticks").len();
+    wait::until("they come again", || collector_has(&collector, known + 2)).unwrap();
+    let least = agent.scrape().unwrap().sum("eco_ticks_total", &[]);
+    // It pushes once more before it ends.
+    agent.stop().unwrap();
+    let ticks: f64 = collector.points("eco.ticks").iter().map(|p| p.value).sum();
+    // The first pass is the baseline: of a tick or two nothing is known.
+    assert!(ticks >= least - 8.0, "{ticks} of {least}");
+    assert!(scraped.sum("eco_ticks_total", &[]) < ticks + 8.0);
+}
+
+fn collector_has(collector: &Collector, points: usize) -> bool {
+    collector.points("eco.ticks").len() >= points
+}
