@@ -17,8 +17,8 @@ use eco_push::{
 use crate::{
     config::Config,
     core::Core,
-    exposition::{Dialect, Exposition, Type},
-    metrics,
+    exposition::{Dialect, Exposition},
+    metrics::{self, catalogue},
     service::Handle,
 };
 
@@ -111,8 +111,8 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
     if core.outlets.is_empty() {
         return;
     }
-    let mut family = |name, help, value: fn(&Tally) -> u64, unit_ns: u64| {
-        text.family(name, Type::Counter, help);
+    let mut family = |family, value: fn(&Tally) -> u64, unit_ns: u64| {
+        text.family(family);
         for outlet in &core.outlets {
             let labels = [("outlet", outlet.name)];
             let value = value(&outlet.tally);
@@ -123,24 +123,12 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
             }
         }
     };
-    family(
-        "eco_push_failures_total",
-        "Attempts to push that nobody took.",
-        |tally| tally.failures.load(Relaxed),
-        0,
-    );
-    family(
-        "eco_push_rejected_points_total",
-        "Points that a receiver did not want of a batch that it took.",
-        |tally| tally.rejected.load(Relaxed),
-        0,
-    );
-    family(
-        "eco_push_gap_seconds_total",
-        "Time in which nothing that was pushed was taken, of gaps that are over.",
-        |tally| tally.gap_ms.load(Relaxed),
-        1_000_000,
-    );
+    let failures = |tally: &Tally| tally.failures.load(Relaxed);
+    family(&catalogue::PUSH_FAILURES, failures, 0);
+    let rejected = |tally: &Tally| tally.rejected.load(Relaxed);
+    family(&catalogue::PUSH_REJECTED_POINTS, rejected, 0);
+    let gap_ms = |tally: &Tally| tally.gap_ms.load(Relaxed);
+    family(&catalogue::PUSH_GAP_SECONDS, gap_ms, 1_000_000);
 }
 
 /// The agent, as an outlet reads it.

@@ -59,6 +59,9 @@ pub(crate) const SECTIONS: &[Section] = &[
             &AGENT_TICK_SECONDS,
             &METER_READ_SECONDS,
             &SCRAPE_SECONDS,
+            &PUSH_FAILURES,
+            &PUSH_REJECTED_POINTS,
+            &PUSH_GAP_SECONDS,
             &TICKS,
             &FAILED_SCANS,
             &BPF_RUN_SECONDS,
@@ -70,6 +73,8 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     ),
 ];
+
+const OUTLET: &[&str] = &["outlet"];
 
 pub(crate) static NODE_ENERGY: Family = Family {
     name: "eco_node_energy_joules_total",
@@ -307,6 +312,27 @@ pub(crate) static SCRAPE_SECONDS: Family = Family {
     kind: Type::Histogram,
     help: "Time that answering a scrape takes.",
     labels: &[],
+};
+
+pub(crate) static PUSH_FAILURES: Family = Family {
+    name: "eco_push_failures_total",
+    kind: Type::Counter,
+    help: "Attempts to push that nobody took.",
+    labels: OUTLET,
+};
+
+pub(crate) static PUSH_REJECTED_POINTS: Family = Family {
+    name: "eco_push_rejected_points_total",
+    kind: Type::Counter,
+    help: "Points that a receiver did not want of a batch that it took.",
+    labels: OUTLET,
+};
+
+pub(crate) static PUSH_GAP_SECONDS: Family = Family {
+    name: "eco_push_gap_seconds_total",
+    kind: Type::Counter,
+    help: "Time in which nothing that was pushed was taken, of gaps that are over.",
+    labels: OUTLET,
 };
 
 pub(crate) static TICKS: Family = Family {

@@ -119,7 +119,7 @@ impl Parts {
                 (around.kind == Kind::PodContainer).then_some(around)
             });
             if let Some(Tags::Pod { container, .. }) = of_pod.map(|view| &view.tags) {
-                unit.pod = of_pod.map(|view| view.title().into_owned());
+                unit.pod = of_pod.map(|view| view.title());
                 unit.container = Some(container.clone()).filter(|name| !name.is_empty());
             }
         }
