@@ -231,7 +231,7 @@ pub struct Node {
     /// Processes seen in the last tick.
     pub processes: u64,
     /// Power of each socket, GPU and so on, over the window.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meters: Vec<NodeMeter>,
 }
 

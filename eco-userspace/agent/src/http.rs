@@ -478,16 +478,11 @@ mod tests {
         let node = api::Node {
             carbon_grams: grams(),
             carbon_grams_per_hour: Some(0.0),
+            meters: vec![api::NodeMeter::default()],
             ..api::Node::default()
         };
-        check(
-            "NodeMeter",
-            api::NodeMeter {
-                idle_watts: Some(0.0),
-                ..api::NodeMeter::default()
-            },
-        );
         check("Node", node);
+        check("NodeMeter", api::NodeMeter::default());
         let unit = api::Unit {
             carbon_grams: grams(),
             carbon_grams_per_hour: Some(0.0),

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whole screens, 80 by 24, from recorded units.
 
-use eco_agent::api::{Node, Unit, Units};
+use eco_agent::api::{Node, NodeMeter, Unit, Units};
 use ratatui::{
     Terminal,
     backend::TestBackend,
     crossterm::event::{KeyCode, KeyEvent},
 };
 
-use super::{input::on_key, kind::Kind, model::Model, view::draw};
+use super::{
+    input::on_key,
+    kind::Kind,
+    model::{Model, Playback},
+    view::draw,
+};
 
 fn unit(pid: u32, parent: u32, user: &str, label: &str, cpu: f64, watts: f64) -> Unit {
     Unit {
@@ -76,7 +81,7 @@ fn carbon_is_shown_where_it_is_known() {
     units.node.carbon_grams_per_hour = Some(16.02);
     model.feed(units);
     assert!(
-        screen(&mut model).contains(" carbon    16.0 g/h\n"),
+        screen(&mut model).contains("idle 22.0 W  carbon 16.0 g/h\n"),
         "{}",
         screen(&mut model)
     );
@@ -117,17 +122,121 @@ fn the_list_shows_who_uses_most_power_first() {
         screen(&mut model()),
         "\x20eco top · node-1 · 4 CPUs · 112 processes · tier iter            03:04:05 live
  CPU        187.5 % of 400 %  [|||||||||           ]
- dram        3.20 W estimated  of which idle 2.00 W
- package     41.2 W estimated  of which idle 20.0 W
- kind process · 4 shown
-    PID USER        CPU%       W▼         J COMMAND
-   4242 ann         99.5    12.25   1225.00 python3 train.py
-    977 postgres    88.0     9.50    950.00 postgres: Übersicht für 数据库服务 w
-    812 ann          0.2     0.03      3.00 bash
-      1 root         0.1     0.01      1.00 systemd
-F1Help F3Search F4Filter F5Tree F6Sort uUser SpcPause TabKind F10Quit
+ power       44.5 W estimated  idle 22.0 W
+ dram        3.20 W  idle 2.00 W
+ package     41.2 W  idle 20.0 W
+ processes · 4 shown
+    PID USER        CPU%       W▼    ENERGY COMMAND
+   4242 ann         99.5    12.25   1.23 kJ python3 train.py
+    977 postgres    88.0     9.50     950 J postgres: Übersicht für 数据库服务 w
+    812 ann          0.2     0.03    3.00 J bash
+      1 root         0.1     0.01    1.00 J systemd
+F1Help F2Kind F3Search F4Filter F5Tree F6Sort EntOpen BkspBack F10Quit
 "
     );
+}
+
+#[test]
+fn a_wide_screen_shows_sockets_gpus_what_is_emitted_and_what_was_before() {
+    let meter = |domain: &str, device: u32, watts| NodeMeter {
+        name: format!("{domain}-{device}"),
+        domain: domain.into(),
+        device: device.to_string(),
+        watts,
+        ..NodeMeter::default()
+    };
+    let mut model = Model::new(Kind::Process);
+    for second in 0..8 {
+        let mut units = recorded();
+        units.at = format!("2026-01-02T03:04:{second:02}Z");
+        units.node.watts = [("gpu".to_owned(), 300.0), ("package".to_owned(), 41.25)].into();
+        units.node.idle_watts.clear();
+        units.node.meters = vec![
+            meter("package", 0, 20.25),
+            meter("package", 1, 21.0),
+            meter("gpu", 0, 100.0),
+            meter("gpu", 1, 200.0),
+        ];
+        units.node.carbon_grams_per_hour = Some(120.0);
+        units.units.truncate(1);
+        units.units[0].watts = f64::from(second) * 2.0;
+        units.units[0].carbon_grams_per_hour = Some(5.5);
+        let gpu = f64::from(second) * 150.0;
+        units.units[0].energy_joules.insert("gpu".into(), gpu);
+        model.feed(units);
+    }
+    assert_eq!(
+        sized(&mut model, 120, 20),
+        "\x20eco top · node-1 · 4 CPUs · 112 processes                                                                03:04:07 live
+ CPU        187.5 % of 400 %  [|||||||||           ]
+ power        341 W estimated  carbon 120 g/h  ████████  peak 341 W
+ gpu          300 W  0: 100 W  1: 200 W
+ package     41.2 W  0: 20.2 W  1: 21.0 W
+ processes · 1 shown
+    PID USER        CPU%       W▼    ENERGY    GPU W  CO2 g/h BEFORE           COMMAND
+   4242 ann         99.5    14.00   2.27 kJ   150.00     5.50 ▁▂▃▄▅▆▇█         python3 train.py
+F1Help F2Kind F3Search F4Filter F5Tree F6Sort EntOpen BkspBack F10Quit
+"
+    );
+}
+
+#[test]
+fn the_way_into_a_pod_is_shown_and_a_replay_says_where_it_is() {
+    let mut model = Model::new(Kind::Pod);
+    let pod = Unit {
+        kind: "pod".into(),
+        name: "shop/web-0".into(),
+        uid: Some("12-ab".into()),
+        ..Unit::default()
+    };
+    model.feed(Units {
+        units: vec![pod],
+        ..Units::default()
+    });
+    on_key(&mut model, KeyEvent::from(KeyCode::Enter), 10);
+    let container = Unit {
+        kind: "container".into(),
+        name: "c0ffee".into(),
+        label: "c0ffee".into(),
+        pod: Some("shop/web-0".into()),
+        container: Some("main\n".into()),
+        ..Unit::default()
+    };
+    model.feed(Units {
+        units: vec![container],
+        ..Units::default()
+    });
+    model.playback = Some(Playback {
+        picture: 3,
+        pictures: 12,
+        speed: 2.0,
+        paused: false,
+    });
+    let shown = screen(&mut model);
+    assert!(
+        shown.contains(" pods › shop/web-0 › containers · 1 shown\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("c0ffee main\u{fffd} in shop/web-0\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("REPLAY 3/12 ×2\n"), "{shown}");
+    assert!(shown.contains("SpcPause ←→Step +-Speed"), "{shown}");
+}
+
+#[test]
+fn all_about_a_process_is_shown_until_any_key() {
+    let mut model = model();
+    on_key(&mut model, KeyEvent::from(KeyCode::Enter), 10);
+    let details = screen(&mut model);
+    assert!(details.contains("┌python3 train.py"), "{details}");
+    assert!(details.contains("│process  4242"), "{details}");
+    assert!(details.contains("│energy   1.23 kJ  package"), "{details}");
+    model.feed(Units::default());
+    assert!(screen(&mut model).contains("It has ended"));
+    press(&mut model, "x");
+    assert!(!screen(&mut model).contains("It has ended"));
 }
 
 #[test]
@@ -135,10 +244,10 @@ fn the_order_shows_in_the_head_of_its_column() {
     let mut model = model();
     press(&mut model, "N");
     let by_pid = screen(&mut model);
-    assert!(by_pid.contains("   PID▲ USER        CPU%        W         J COMMAND\n      1 root"));
+    assert!(by_pid.contains("   PID▲ USER        CPU%        W    ENERGY COMMAND\n      1 root"));
     press(&mut model, "PI");
     let by_cpu = screen(&mut model);
-    assert!(by_cpu.contains("    PID USER       CPU%▲        W         J COMMAND\n      1 root"));
+    assert!(by_cpu.contains("    PID USER       CPU%▲        W    ENERGY COMMAND\n      1 root"));
 }
 
 #[test]
@@ -149,12 +258,12 @@ fn a_tree_is_drawn_with_branches_and_a_filter_is_said() {
     assert!(
         tree.contains(
             "\
- kind process · 4 shown · tree
-    PID USER        CPU%       W▼         J COMMAND
-      1 root         0.1     0.01      1.00 systemd
-    977 postgres    88.0     9.50    950.00 ├─ postgres: Übersicht für 数据库服
-    812 ann          0.2     0.03      3.00 └─ bash
-   4242 ann         99.5    12.25   1225.00    └─ python3 train.py
+ processes · 4 shown · tree
+    PID USER        CPU%       W▼    ENERGY COMMAND
+      1 root         0.1     0.01    1.00 J systemd
+    977 postgres    88.0     9.50     950 J ├─ postgres: Übersicht für 数据库服
+    812 ann          0.2     0.03    3.00 J └─ bash
+   4242 ann         99.5    12.25   1.23 kJ    └─ python3 train.py
 "
         ),
         "{tree}"
@@ -164,9 +273,9 @@ fn a_tree_is_drawn_with_branches_and_a_filter_is_said() {
     assert!(
         filtered.contains(
             "\
- kind process · 1 of 4 shown · filter \"tRAin\"
-    PID USER        CPU%       W▼         J COMMAND
-   4242 ann         99.5    12.25   1225.00 python3 train.py
+ processes · 1 of 4 shown · filter \"tRAin\"
+    PID USER        CPU%       W▼    ENERGY COMMAND
+   4242 ann         99.5    12.25   1.23 kJ python3 train.py
 Filter: tRAin   Enter keeps  Esc clears
 "
         ),
@@ -227,7 +336,7 @@ fn units_of_other_kinds_show_how_many_tasks_they_have() {
     });
     let screen = screen(&mut model);
     assert!(
-        screen.contains("  TASKS USER        CPU%       W▼         J NAME\n     17"),
+        screen.contains("  TASKS USER        CPU%       W▼    ENERGY NAME\n     17"),
         "{screen}"
     );
 }

@@ -54,11 +54,6 @@ impl Recorder {
         &self.path
     }
 
-    /// How many pictures are in it.
-    pub(crate) fn pictures(&self) -> u64 {
-        self.pictures
-    }
-
     /// Adds a picture of the whole machine. A picture that cannot be written ends the recording:
     /// what is before it can be replayed.
     pub(crate) fn record(&mut self, whole: &Units, tier: &str) -> io::Result<()> {
