@@ -3,6 +3,7 @@
 
 mod carbon;
 mod directories;
+mod history;
 mod keys;
 
 use std::{
@@ -20,7 +21,7 @@ use eco_usage::Wanted;
 use toml::{Table, Value};
 
 use self::keys::{KEYS, Key};
-use crate::carbon::CarbonConfig;
+use crate::{carbon::CarbonConfig, history::HistoryConfig};
 
 /// Where the file is looked for unless one is named.
 pub const DEFAULT_FILE: &str = "/etc/eco/agent.toml";
@@ -63,6 +64,8 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// Who knows the Slurm jobs.
     pub slurm: SlurmConfig,
+    /// What is kept of each tick.
+    pub history: HistoryConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -233,6 +236,7 @@ impl Settings {
             nvml_library: self.get("nvml.library").to_owned(),
             kubernetes: self.kubernetes()?,
             slurm: self.slurm()?,
+            history: self.history()?,
             log,
         })
     }
@@ -383,7 +387,7 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
-/// `1s`, `1.5s`, `500ms`, `1m`; a bare number is seconds.
+/// `1s`, `1.5s`, `500ms`, `1m`, `30d`; a bare number is seconds.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -396,6 +400,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "s" | "" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * scale).ok()

@@ -23,10 +23,10 @@ const COLUMNS: [&[&str]; 13] = [
     ],
     &["eco-ebpf", "eco-nvml", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
-    &["eco-attribution"],
+    &["eco-attribution", "eco-history"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],
-    &["eco-history", "eco-carbon"],
+    &["eco-carbon"],
     &["eco-predictor"],
     &["eco-scheduler", "eco-advisor", "eco-report"],
     &["eco-offset"],
