@@ -4,6 +4,7 @@
 mod carbon;
 mod compat;
 mod directories;
+mod history;
 mod keys;
 #[cfg(feature = "push")]
 mod push;
@@ -24,7 +25,7 @@ use toml::{Table, Value};
 
 pub use self::compat::Compat;
 use self::keys::{KEYS, Key};
-use crate::carbon::CarbonConfig;
+use crate::{carbon::CarbonConfig, history::HistoryConfig};
 
 /// Where the file is looked for unless one is named.
 pub const DEFAULT_FILE: &str = "/etc/eco/agent.toml";
@@ -74,6 +75,8 @@ pub struct Config {
     /// Who is pushed to.
     #[cfg(feature = "push")]
     pub push: crate::push::PushConfig,
+    /// What is kept of each tick.
+    pub history: HistoryConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
 }
@@ -248,6 +251,7 @@ impl Settings {
             slurm: self.slurm()?,
             #[cfg(feature = "push")]
             push: self.push()?,
+            history: self.history()?,
             log,
         })
     }
@@ -398,7 +402,7 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
-/// `1s`, `1.5s`, `500ms`, `1m`; a bare number is seconds.
+/// `1s`, `1.5s`, `500ms`, `1m`, `30d`; a bare number is seconds.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -411,6 +415,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "s" | "" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * scale).ok()

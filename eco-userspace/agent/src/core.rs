@@ -21,6 +21,7 @@ use crate::{
     carbon::Intensities,
     config::{Compat, Config},
     gpus::Gpus,
+    history::{self, History},
     homes::Homes,
     jobs::Jobs,
     kepler::Kepler,
@@ -94,6 +95,8 @@ pub struct Core {
     pub(crate) fold_seconds: f64,
     /// The last minute, for means over a window.
     pub recent: Recent,
+    /// What is kept of each tick on disk.
+    pub history: History,
     /// All energy of this agent and those before it, in µJ by meter.
     pub own_energy: Row,
     /// The part of it that is from those before, in µJ by meter.
@@ -168,6 +171,7 @@ impl Core {
             scrape_bytes: 0,
             fold_seconds: 0.0,
             recent: Recent::default(),
+            history: History::default(),
             own_energy: Row::new(),
             own_base: Row::new(),
             processes: Vec::new(),
@@ -253,7 +257,9 @@ impl Core {
             .set_carbon_rate(self.intensities.rate(Timestamp::now()));
         self.sample_gpus();
         self.read_meters(&uses, partial);
-        self.remember(span, uses.iter().map(|used| used.ns).sum());
+        let busy_ns = uses.iter().map(|used| used.ns).sum();
+        self.remember(span, busy_ns);
+        history::record(self, span, busy_ns);
         self.uses = uses;
         self.uses.clear();
         self.counted = false;

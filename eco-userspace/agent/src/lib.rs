@@ -15,6 +15,7 @@ pub mod config;
 pub mod core;
 pub mod exposition;
 pub mod gpus;
+pub mod history;
 pub mod homes;
 pub mod http;
 pub mod jobs;

@@ -211,6 +211,7 @@ impl Core {
                 "counted while no agent ran; belongs to nobody"
             );
             books.book_downtime(at, meanwhile);
+            self.history.book_downtime(at, meanwhile.0);
         }
     }
 

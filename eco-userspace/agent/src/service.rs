@@ -88,6 +88,8 @@ impl Service {
     /// # Errors
     /// When the kernel gives no thread or descriptor.
     pub fn start(mut core: Core) -> std::io::Result<Self> {
+        let config = core.config.history.clone();
+        core.history.start(&config);
         core.tick();
         let (questions, asked) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();

@@ -25,10 +25,10 @@ const COLUMNS: [&[&str]; 13] = [
     ],
     &["eco-ebpf", "eco-nvml", "eco-amdsmi", "eco-https"],
     &["eco-usage", "eco-meter", "eco-identity", "eco-intensity"],
-    &["eco-attribution", "eco-push"],
+    &["eco-attribution", "eco-history", "eco-push"],
     // Privileged: it must link nothing of what follows.
     &["eco-agent"],
-    &["eco-history", "eco-carbon"],
+    &["eco-carbon"],
     &["eco-predictor"],
     &["eco-scheduler", "eco-advisor", "eco-report"],
     &["eco-offset"],

@@ -276,6 +276,36 @@ pub(super) const KEYS: &[Key] = &[
         about: "true: believe any certificate",
     },
     Key {
+        name: "history.enabled",
+        default: "true",
+        about: "whether each tick is kept on disk",
+    },
+    Key {
+        name: "history.path",
+        default: "",
+        about: "the file; carbon_history.db in the state directory if empty",
+    },
+    Key {
+        name: "history.seconds",
+        default: "6h",
+        about: "how long ticks are kept as they were",
+    },
+    Key {
+        name: "history.minutes",
+        default: "30d",
+        about: "how long they are kept added up by minute",
+    },
+    Key {
+        name: "history.hours",
+        default: "730d",
+        about: "how long they are kept added up by hour",
+    },
+    Key {
+        name: "history.most_mb",
+        default: "512",
+        about: "above this the oldest goes before its time, the finest first",
+    },
+    Key {
         name: "log",
         default: "info",
         about: "error, warn, info, debug or trace",

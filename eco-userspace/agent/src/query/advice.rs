@@ -34,6 +34,8 @@ pub(super) fn advice(core: &Core) -> Vec<String> {
     let troubles = troubles.chain(homes.slurm.directory.trouble());
     advice.extend(troubles.map(|t| format!("{}: {}. {}", t.place, t.what, t.advice)));
     advice.extend(core.store.problem.clone());
+    let history = core.history.status();
+    advice.extend(history.and_then(|(_, status)| status.problem));
     advice.extend(core.intensities.advice(Timestamp::now()));
     for slot in core.meters.iter().filter(|slot| slot.is_stuck()) {
         advice.push(format!(
