@@ -95,10 +95,28 @@ pub fn workload(by: &By, arguments: &str) -> Result<Outcome> {
 /// # Errors
 /// When it cannot be started.
 pub fn run(by: &By, options: &[&str], words: &[&str]) -> Result<Outcome> {
+    execute(by, &[], options, words)
+}
+
+/// Runs [`shell`] with these variables, as a launcher sets them.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn launched(by: &By, variables: &[(&str, String)], script: &str) -> Result<Outcome> {
+    execute(by, variables, &[], &["sh", "-c", script])
+}
+
+fn execute(
+    by: &By,
+    variables: &[(&str, String)],
+    options: &[&str],
+    words: &[&str],
+) -> Result<Outcome> {
     let folder = programs::public_folder()?;
     let json = folder.path().join("run.json");
     let mut command = prepare(by, folder.path())?;
     command
+        .envs(variables.iter().map(|(name, value)| (*name, value)))
         .args(options)
         .arg("--json")
         .arg(&json)

@@ -14,7 +14,7 @@
 //! Ids of the second kind cannot be claimed, and those of the others are their user's own: two
 //! users with one id have two jobs.
 
-use eco_identity::path::{Home, classify};
+use eco_identity::path::Home;
 use eco_usage::{Process, Slot};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::{
     accounts::{AccountId, Kind},
     api::JobRequest,
     core::Core,
-    homes::World,
+    homes::{World, whose},
     jobs::{self, Job, JobError},
     pods,
     series::Tags,
@@ -152,7 +152,7 @@ fn around(core: &Core, pid: u32) -> Option<&Job> {
 fn home(core: &Core, pid: u32) -> Option<Home> {
     let (_, process) = process(core, pid)?;
     let cgroup = core.usage.cgroup(process.cgroup)?;
-    Some(classify(cgroup.paths.as_ref()?.telling()))
+    Some(whose(cgroup.paths.as_ref()?))
 }
 
 fn process(core: &Core, pid: u32) -> Option<(Slot, &Process)> {

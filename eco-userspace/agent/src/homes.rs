@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 
 use eco_identity::{Home, Users, classify};
-use eco_usage::{CgroupIndex, Usage};
+use eco_usage::{CgroupIndex, CgroupPaths, Usage};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -229,7 +229,7 @@ impl Homes {
 
     fn move_in(&mut self, cgroup: CgroupIndex, uid: Option<u32>, world: &mut World<'_>) -> Views {
         let paths = world.usage.cgroup(cgroup).and_then(|c| c.paths.clone());
-        let home = paths.map_or_else(Home::default, |paths| classify(paths.telling()));
+        let home = paths.map_or_else(Home::default, |paths| whose(&paths));
         let container = home.container.map(|container| container.id);
         let place = match home.machine {
             Some(machine) => Some((Kind::Vm, machine.name)),
@@ -380,6 +380,14 @@ impl World<'_> {
             tags,
         });
     }
+}
+
+/// Who lives in a cgroup. Slurm 22 moves tasks in v1 only, and what it has moved may be in a v2
+/// cgroup of its own as well: that of an `eco run` in a job.
+pub(crate) fn whose(paths: &CgroupPaths) -> Home {
+    let mut home = classify(paths.telling());
+    home.slurm = home.slurm.or_else(|| classify(&paths.cpuacct).slurm);
+    home
 }
 
 /// Whether it is a job of eco's that runs have joined.

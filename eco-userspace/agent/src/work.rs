@@ -8,8 +8,7 @@ use std::{
 
 use crate::{
     accounts::Kind,
-    api,
-    cluster_job,
+    api, cluster_job,
     core::Core,
     homes::World,
     jobs::{Job, JobError, Membership},

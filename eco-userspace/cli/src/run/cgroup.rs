@@ -32,6 +32,9 @@ impl JobCgroup {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let (parent, parent_path) = own_cgroup(&mounts, &own)
             .ok_or_else(|| io::Error::other("no cgroup v2 hierarchy is mounted"))?;
+        if is_slurms_by_v1(&own) {
+            return Err(io::Error::other("Slurm keeps this process in cgroup v1"));
+        }
         sweep(&parent);
         let name = format!("{PREFIX}{}", std::process::id());
         let directory = parent.join(&name);
@@ -113,6 +116,13 @@ impl JobCgroup {
         }
         result
     }
+}
+
+/// Whether only v1 tells which job of Slurm a process is of. In a v2 cgroup of its own it would
+/// be nobody's but eco's, and Slurm's job would miss what it used.
+fn is_slurms_by_v1(own: &str) -> bool {
+    let is_slurms = |line: &str| line.contains(":/slurm");
+    own.lines().any(|line| line == "0::/") && own.lines().any(is_slurms)
 }
 
 /// The directory and the path of the cgroup that `own` (`/proc/self/cgroup`) names, under the
@@ -230,5 +240,19 @@ mod tests {
             own_cgroup(mounts, "0::/\n").map(|(directory, _)| directory),
             Some(PathBuf::from("/mnt/a b/"))
         );
+    }
+
+    #[test]
+    fn a_task_of_slurm_on_v1_gets_no_v2_cgroup_that_hides_it() {
+        let v1 = "4:cpuacct:/slurm_n1/uid_0/job_7/step_0\n0::/\n";
+        assert!(is_slurms_by_v1(v1));
+        for other in [
+            "0::/\n",
+            "4:cpuacct:/docker/1\n0::/\n",
+            "0::/slurm/job_7\n",
+            "",
+        ] {
+            assert!(!is_slurms_by_v1(other), "{other}");
+        }
     }
 }

@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn without_an_agent_the_id_is_known_and_no_total_is_invented() {
         let part = Part::completed(None, &launch()).unwrap();
-        assert_eq!((part.name(), part.remark()), ("eco/slurm-7".into(), "rank 1 of 2".into()));
+        assert_eq!(
+            (part.name(), part.remark()),
+            ("eco/slurm-7".into(), "rank 1 of 2".into())
+        );
         assert_eq!(Part::completed(None, &Launch::default()), None);
     }
 }
