@@ -12,6 +12,7 @@ mod gpus;
 mod overhead;
 mod peer;
 mod scale;
+mod scrape;
 mod serve;
 mod table;
 
@@ -74,6 +75,12 @@ enum What {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
+    /// How long a scrape of 10,000 series takes
+    Scrape {
+        /// How often it is scraped.
+        #[arg(long, default_value_t = 200)]
+        requests: u32,
+    },
     /// How long eco serve takes to answer about a cluster of 10,000 pods
     Serve {
         /// How often each question is asked.
@@ -114,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Capture { rounds } => capture::run(rounds.max(1), peers),
         What::Scale { seconds } => scale::run(seconds.max(1), peers),
         What::Gpus { seconds } => gpus::run(seconds.max(1)),
+        What::Scrape { requests } => scrape::run(requests.max(1), peers),
         What::Serve { requests } => serve::run(requests.max(1)),
     }
 }
