@@ -2,8 +2,8 @@
 //! Answers to what the HTTP API is asked, read from the books between two ticks.
 
 mod advice;
-mod part;
 mod node;
+mod part;
 mod parts;
 mod workloads;
 
