@@ -206,9 +206,11 @@ pub(crate) fn name(unit: &Unit) -> String {
 /// Values as a line of bars, the highest as high as `peak`.
 fn spark(values: &[f64], peak: f64) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    // Less than this is noise, and not to be drawn as mountains.
+    let peak = peak.max(0.1);
     let bar = |value: f64| {
         // A float that is none becomes zero.
-        let height = (value / peak.max(f64::MIN_POSITIVE) * 7.0).round() as usize;
+        let height = (value / peak * 7.0).round() as usize;
         BARS[height.min(7)]
     };
     values.iter().copied().map(bar).collect()
