@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One job of many runs: ranks, runs within runs, and what a launcher says of them.
+//! One job of many runs: ranks on one node and on several, under launchers and under Slurm.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on fails where it stands"
 )]
 
-use std::{sync::Mutex, thread};
+use std::{fs, path::Path, sync::Mutex, thread};
 
 use eco_tests::{
     agent::{Agent, Setup},
     needs, programs,
     run::{self, By, Outcome},
+    serve::Serve,
+    servers::{
+        free_port,
+        prometheus::{Kind, Store, scrape},
+        slurm::Slurm,
+    },
     wait,
 };
 use serde_json::Value;
@@ -24,9 +30,15 @@ const MORE: f64 = 1.10;
 /// One test's load is not another's.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// A node's agent.
-fn node() -> Agent {
-    Agent::start(Setup::default()).unwrap()
+/// A node's agent, of another name than its neighbour, and where it is scraped.
+fn node(name: &str) -> (Agent, String) {
+    let address = format!("127.0.0.1:{}", free_port().unwrap());
+    let agent = Agent::start(Setup {
+        arguments: vec!["--listen".into(), address.clone().into()],
+        variables: vec![("ECO_NODE", name.into())],
+        ..Setup::default()
+    });
+    (agent.unwrap(), address)
 }
 
 /// A rank of the job that burns so many CPU seconds.
@@ -52,7 +64,7 @@ fn assert_whole(found: f64, truth: f64) {
 fn two_ranks_on_one_node_are_one_job_and_each_knows_its_part() {
     needs!(Programs, Root, Bpf);
     let _alone = MACHINE.lock();
-    let agent = node();
+    let (agent, _) = node("n1");
     let outcomes = thread::scope(|scope| {
         let ranks = [(0, 0.5), (1, 1.5)].map(|(number, seconds)| {
             let agent = &agent;
@@ -95,7 +107,7 @@ fn two_ranks_on_one_node_are_one_job_and_each_knows_its_part() {
 fn a_run_within_a_run_and_a_rank_that_starts_anew_are_the_same_job() {
     needs!(Programs, Root, Bpf);
     let _alone = MACHINE.lock();
-    let agent = node();
+    let (agent, _) = node("n1");
     let eco = programs::eco().display().to_string();
     let socket = agent.socket().display().to_string();
     let inner = format!("{eco} run --quiet --measure agent --socket {socket} --json inner.json --");
@@ -120,10 +132,61 @@ fn a_run_within_a_run_and_a_rank_that_starts_anew_are_the_same_job() {
 }
 
 #[test]
+fn one_job_on_two_nodes_is_the_sum_of_both_in_the_store() {
+    needs!(Programs, Root, Bpf);
+    let _alone = MACHINE.lock();
+    let nodes = [node("n1"), node("n2")];
+    let addresses = [nodes[0].1.as_str(), nodes[1].1.as_str()];
+    let Some(store) = Store::start(Kind::Prometheus, &scrape("eco", &addresses), []).unwrap()
+    else {
+        return;
+    };
+    let serve = Serve::start(&["--store", &store.url()]).unwrap();
+    let outcomes = thread::scope(|scope| {
+        let ranks = [(0, 1.0), (1, 2.0)].map(|(number, seconds)| {
+            let agent = &nodes[number as usize].0;
+            scope.spawn(move || rank(agent, "exp-42", number, seconds))
+        });
+        ranks.map(|rank| rank.join().unwrap())
+    });
+    let truth: f64 = outcomes.iter().map(|o| o.reported_seconds().unwrap()).sum();
+    let joules: f64 = outcomes
+        .iter()
+        .map(|outcome| number(&outcome.json["energy_joules"]["total"]))
+        .sum();
+    // Counters as they stood at last: what an increase extrapolates is the store's, and a series
+    // that went is stale.
+    let sum = |metric: &str| {
+        let query =
+            format!("sum by (job) (max_over_time({metric}{{manager=\"eco\",job=\"exp-42\"}}[5m]))");
+        store.number(&query).ok().flatten()
+    };
+    wait::until("the store has both parts", || {
+        sum("eco_job_cpu_seconds_total").is_some_and(|found| {
+            assert!(found <= MORE * truth + 0.02, "{found} of {truth}");
+            found >= BAR * truth
+        })
+    })
+    .unwrap();
+    let stored = sum("eco_job_energy_joules_total").unwrap();
+    println!("{stored:.3} J in the store, {joules:.3} J told by the ranks; {truth:.3} s of CPU");
+    // increase() goes on for half a gap where a series begins and ends, which is much of one that
+    // has been seen three times, and little once it has stood there for a while.
+    let ask = || serve.json("/v1/jobs/eco/exp-42?window=5m&by=node").unwrap();
+    wait::until("eco serve tells what the ranks told", || {
+        let served = number(&ask()["energy_joules"]["total"]);
+        (joules..=1.1 * joules).contains(&served)
+    })
+    .unwrap();
+    let answer = ask();
+    assert_eq!(answer["by"].as_array().unwrap().len(), 2, "{answer}");
+}
+
+#[test]
 fn the_ranks_of_torchrun_are_one_job_by_its_environment() {
     needs!(Programs, Root, Bpf);
     let _alone = MACHINE.lock();
-    let agent = node();
+    let (agent, _) = node("n1");
     // torchrun itself is not here: these are the variables that it sets.
     for (run_id, rank) in [("exp", 0), ("exp", 1)] {
         let variables = [
@@ -138,4 +201,62 @@ fn the_ranks_of_torchrun_are_one_job_by_its_environment() {
         assert_eq!((&part["rank"], &part["ranks"]), (&rank.into(), &2.into()));
         assert_eq!(part["launcher"], "torchrun");
     }
+}
+
+#[test]
+fn the_tasks_of_srun_are_parts_of_slurms_job_and_counted_once() {
+    needs!(Programs, Root, Bpf);
+    let _alone = MACHINE.lock();
+    let Some(slurm) = Slurm::start().unwrap() else {
+        return;
+    };
+    let (agent, _) = node("n1");
+    let (eco, workload) = (programs::eco(), programs::workload());
+    let options = format!(
+        "--quiet --measure agent --socket {}",
+        agent.socket().display()
+    );
+    let task = |name: &str, seconds: f64| {
+        format!(
+            "{} run {options} --json {name}.json -- {} --report {name}.report burn {seconds}",
+            eco.display(),
+            workload.display()
+        )
+    };
+    let srun = slurm.program("srun");
+    let script = format!(
+        "{}\n{} -n2 --overcommit sh -c '{}'\ntouch done\nsleep 600",
+        task("script", 0.3),
+        srun.display(),
+        task("rank$SLURM_PROCID", 0.5),
+    );
+    let job = slurm.sbatch(&["-n2", "--overcommit"], &script).unwrap();
+    let folder = slurm.folder();
+    wait::until("the job's work is done", || folder.join("done").exists()).unwrap();
+    let mut truth = 0.0;
+    for (name, rank) in [("script", None), ("rank0", Some(0)), ("rank1", Some(1))] {
+        let told = read(&folder.join(format!("{name}.json")));
+        let part = &told["part_of"];
+        assert_eq!(part["manager"], "slurm", "{told}");
+        assert_eq!(part["job"], job.to_string(), "{told}");
+        assert_eq!(part["rank"].as_u64(), rank, "{told}");
+        truth += number(&told["cpu_seconds"]);
+    }
+    // The job is more than its runs: there are shells, and srun.
+    let labels = [("manager", "slurm"), ("job", &job.to_string())];
+    wait::until("the job's series", || {
+        let shown = agent.scrape().unwrap();
+        shown.sum("eco_job_cpu_seconds_total", &labels) >= BAR * truth
+    })
+    .unwrap();
+    let shown = agent.scrape().unwrap();
+    let own = shown.sum("eco_job_cpu_seconds_total", &[("manager", "eco")]);
+    assert!(own == 0.0 || own.is_nan(), "counted beside Slurm's: {own}");
+    let id = job.to_string();
+    slurm.command("scancel").arg(id).status().unwrap();
+}
+
+fn read(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap();
+    serde_json::from_str(&text).unwrap()
 }

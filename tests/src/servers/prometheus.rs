@@ -134,10 +134,12 @@ impl Store {
     }
 }
 
-/// A scrape configuration: each second, at `/metrics` of each address, `HOST:PORT`.
+/// A scrape configuration: each second, at `/metrics` of each address, `HOST:PORT`. The label `job`
+/// stays whose job it is, as docs/kubernetes.md asks for.
 #[must_use]
 pub fn scrape(job: &str, addresses: &[&str]) -> String {
-    let mut text = format!("- job_name: '{job}'\n  scrape_interval: 1s\n  static_configs:\n");
+    let mut text = format!("- job_name: '{job}'\n  honor_labels: true\n  scrape_interval: 1s\n");
+    text.push_str("  static_configs:\n");
     for address in addresses {
         let _ = writeln!(text, "  - targets: ['{address}']");
     }
