@@ -5,7 +5,14 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
-use std::{fs, path::Path, sync::Mutex, thread};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::Mutex,
+    thread,
+};
 
 use eco_tests::{
     agent::{Agent, Setup},
@@ -201,6 +208,43 @@ fn the_ranks_of_torchrun_are_one_job_by_its_environment() {
         assert_eq!((&part["rank"], &part["ranks"]), (&rank.into(), &2.into()));
         assert_eq!(part["launcher"], "torchrun");
     }
+}
+
+#[test]
+fn a_jobs_energy_leads_to_the_trace_that_it_was_started_in() {
+    needs!(Programs, Root, Bpf);
+    let _alone = MACHINE.lock();
+    let (agent, _) = node("n1");
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let traced = [("TRACEPARENT", format!("00-{trace}-{span}-01"))];
+    let by = By::Agent(agent.socket());
+    thread::scope(|scope| {
+        let run = scope.spawn(|| run::launched(&by, &traced, "exec $WORKLOAD burn 4").unwrap());
+        let exemplar = format!(" # {{trace_id=\"{trace}\",span_id=\"{span}\"}} ");
+        wait::until("the job's energy has an exemplar", || {
+            let shown = openmetrics(&agent);
+            let mut energy = shown
+                .lines()
+                .filter(|line| line.starts_with("eco_job_energy_joules_total{"));
+            energy.any(|line| line.contains(&exemplar))
+        })
+        .unwrap();
+        run.join().unwrap();
+    });
+    // A trace that is none costs nobody their job.
+    let broken = [("TRACEPARENT", "00-\"}\n".to_owned())];
+    let outcome = run::launched(&by, &broken, "exec $WORKLOAD burn 0.2").unwrap();
+    assert!(number(&outcome.json["cpu_seconds"]) > 0.1, "{outcome:?}");
+}
+
+fn openmetrics(agent: &Agent) -> String {
+    let mut stream = UnixStream::connect(agent.socket()).unwrap();
+    let ask = "GET /metrics HTTP/1.1\r\nhost: n1\r\naccept: application/openmetrics-text\r\n\
+               connection: close\r\n\r\n";
+    stream.write_all(ask.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]

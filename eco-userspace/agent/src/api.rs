@@ -315,6 +315,10 @@ pub struct JobRequest {
     /// Which rank of the job this is.
     #[serde(default)]
     pub rank: Option<u32>,
+    /// The trace that the job belongs to, as `TRACEPARENT` has it (W3C Trace Context). What is no
+    /// such thing is passed over, as that standard asks.
+    #[serde(default)]
+    pub traceparent: Option<String>,
 }
 
 /// A job: the answer to `POST /v1/jobs`, `GET` and `DELETE /v1/jobs/…`.

@@ -42,6 +42,8 @@ pub struct Job {
     pub account: AccountId,
     /// What it is a part of, if it is.
     pub part: Option<Part>,
+    /// The `traceparent` that it was opened with.
+    pub trace: Option<Box<str>>,
     /// Processes that have belonged to it.
     pub processes: u64,
     /// Whether some may have come and gone that `processes` does not count.
@@ -195,6 +197,15 @@ impl Jobs {
     pub fn feed(&self, account: AccountId) -> bool {
         let feeds = |job: &Job| job.account == account || self.larger(job.account) == Some(account);
         self.open.iter().any(feeds)
+    }
+
+    /// The trace of an open run that is booked there.
+    #[must_use]
+    pub fn trace(&self, account: AccountId) -> Option<&str> {
+        self.open.iter().find_map(|job| {
+            let feeds = job.account == account || self.larger(job.account) == Some(account);
+            job.trace.as_deref().filter(|_| feeds)
+        })
     }
 
     /// Processes were born: each belongs where its parent does.

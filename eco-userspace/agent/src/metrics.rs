@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use eco_attribution::Reason;
 use eco_meter::Domain;
+use jiff::Timestamp;
 
 use crate::{
     accounts::Row,
     core::Core,
-    exposition::{Dialect, Exposition},
+    exposition::{Dialect, Exemplar, Exposition},
     latency::Distribution,
     series::{Phase, ViewSeries},
 };
@@ -173,6 +174,19 @@ fn write_domains(
     base: Option<&Row>,
     labels: &[(&str, &str)],
 ) {
+    write_traced_domains(core, text, row, base, labels, None);
+}
+
+/// The same, of what a trace (its `traceparent`) uses.
+fn write_traced_domains(
+    core: &Core,
+    text: &mut Exposition<'_>,
+    row: &[u64],
+    base: Option<&Row>,
+    labels: &[(&str, &str)],
+    trace: Option<&str>,
+) {
+    let now_ms = trace.map_or(0, |_| Timestamp::now().as_millisecond().unsigned_abs());
     let mut all = [("", ""); 5];
     let used = labels.len().min(4);
     all[..used].copy_from_slice(&labels[..used]);
@@ -183,7 +197,9 @@ fn write_domains(
         }
         all[used] = ("domain", domain.label());
         let before = base.map_or(0, |base| sum(core, base, *domain));
-        text.joules(&all[..=used], before + sum(core, row, *domain));
+        let uj = before + sum(core, row, *domain);
+        let exemplar = trace.and_then(|trace| Exemplar::new(trace, uj, now_ms));
+        text.joules_of(&all[..=used], uj, exemplar.as_ref());
     }
 }
 

@@ -115,6 +115,8 @@ impl Core {
                     membership: saved.membership,
                     account,
                     part,
+                    // Whoever opened it may have ended the trace since.
+                    trace: None,
                     processes: saved.processes,
                     // Of those who died meanwhile nobody knows.
                     missed_deaths: true,

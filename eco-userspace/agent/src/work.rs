@@ -10,6 +10,7 @@ use crate::{
     accounts::Kind,
     api, cluster_job,
     core::Core,
+    exposition::Exemplar,
     homes::World,
     jobs::{Job, JobError, Membership},
     own,
@@ -69,6 +70,11 @@ pub fn open(
         membership,
         account,
         part,
+        trace: request
+            .traceparent
+            .as_deref()
+            .filter(|text| Exemplar::new(text, 0, 0).is_some())
+            .map(Box::from),
         processes: 0,
         missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Views under the names that their owners know: jobs and pods.
 
-use super::{catalogue, shown, shown_cpu_ns, write_domains};
+use super::{catalogue, shown, shown_cpu_ns, write_domains, write_traced_domains};
 use crate::{
     accounts::Kind,
     core::Core,
@@ -35,7 +35,8 @@ pub(super) fn write_jobs(core: &Core, text: &mut Exposition<'_>) {
     text.family(&catalogue::JOB_ENERGY);
     for job in jobs() {
         let (energy, base) = shown(core, job);
-        write_domains(core, text, energy, base, &job_labels(job));
+        let trace = core.jobs.trace(job.account);
+        write_traced_domains(core, text, energy, base, &job_labels(job), trace);
     }
     text.family(&catalogue::JOB_CPU);
     for job in jobs() {

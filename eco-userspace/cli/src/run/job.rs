@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who measures the job: the node's agent, a private one, or eco itself.
 
-use std::{ffi::CStr, io, path::Path};
+use std::{env, ffi::CStr, io, path::Path};
 
 use eco_agent::api::JobRequest;
 use eco_usage::reaper::Reaper;
@@ -235,6 +235,7 @@ impl Job {
             job: self.launch.job.clone(),
             by_launcher: !self.launch.is_chosen,
             rank: self.launch.rank,
+            traceparent: env::var("TRACEPARENT").ok(),
             ..JobRequest::default()
         }
     }

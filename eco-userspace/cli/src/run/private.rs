@@ -177,6 +177,8 @@ fn launch(program: &Path, directory: &Path, signals: &Signals) -> io::Result<i32
         .arg(directory.join("agent.sock"))
         .args(["--interval", "1s", "--state"])
         .arg(directory.join("state"))
+        // It lives as long as the command; what it knew goes with it.
+        .env("ECO_HISTORY__ENABLED", "false")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
