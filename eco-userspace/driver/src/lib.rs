@@ -229,7 +229,6 @@ fn serve<S: Source>(shared: &Shared<S::Identity, S::Answer>, mut source: S) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
     use std::sync::mpsc;
 
