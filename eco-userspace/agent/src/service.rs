@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use crate::core::Core;
+use crate::{core::Core, memory};
 
 /// A question: what to do with the books, between two ticks.
 type Question = Box<dyn FnOnce(&mut Core) + Send>;
@@ -127,6 +127,9 @@ impl Drop for Service {
     }
 }
 
+/// By this tick the outlets and the history have started, on threads of their own.
+const SETTLED_TICKS: u64 = 3;
+
 fn run(
     mut core: Core,
     asked: &mpsc::Receiver<Question>,
@@ -140,6 +143,9 @@ fn run(
         let now = Instant::now();
         if now >= next {
             core.tick();
+            if core.ticks == SETTLED_TICKS {
+                memory::release_code();
+            }
             let _ = ticked.send(core.ticks);
             next += interval;
             // After a suspend, or a tick that took too long: no burst to catch up.

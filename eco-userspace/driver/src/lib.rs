@@ -229,7 +229,6 @@ fn serve<S: Source>(shared: &Shared<S::Identity, S::Answer>, mut source: S) {
 
 #[cfg(test)]
 mod tests {
-
     use std::sync::mpsc;
 
     use super::*;
