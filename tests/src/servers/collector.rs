@@ -15,6 +15,9 @@ use super::{
     server::{Launch, Server},
 };
 
+/// How what is received at once begins in the file.
+const BATCH: &str = "{\"resourceMetrics\":";
+
 /// One with a place of its own: it may be stopped and started again.
 pub struct Collector {
     installed: Installed,
@@ -82,10 +85,12 @@ impl Collector {
     #[must_use]
     pub fn points(&self, metric: &str) -> Vec<Point> {
         let text = fs::read_to_string(self.file()).unwrap_or_default();
-        // A last line may be cut off: it is being written, or the collector was killed.
-        let lines = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
+        // A line may be cut off: it is being written, or the collector was killed; and the next
+        // collector goes on in the same line.
+        let lines = text.lines().filter_map(|line| {
+            let whole = line.rfind(BATCH).and_then(|at| line.get(at..))?;
+            serde_json::from_str(whole).ok()
+        });
         lines
             .flat_map(|batch: Value| list(&batch["resourceMetrics"]))
             .flat_map(|resource| list(&resource["scopeMetrics"]))
