@@ -352,7 +352,8 @@ fn a_cgroup_that_came_and_went_between_two_samples_has_its_name() {
     let counted = inner.kernel_ns();
     drop(inner);
     assert!(counted > 20_000_000, "{counted} ns is too little to tell");
-    assert!(sampled_in(&mut usage, &mut frame, &path) >= counted / 10 * 9);
+    let least = counted / 10 * 9;
+    assert!(sampled_in(&mut usage, &mut frame, &path, least) >= least);
 }
 
 #[test]
@@ -375,17 +376,18 @@ fn who_was_moved_after_the_last_sample_is_charged_where_it_ended() {
     child.wait().unwrap();
     let counted = home.kernel_ns();
     assert!(counted > 20_000_000, "{counted} ns is too little to tell");
-    assert!(sampled_in(&mut usage, &mut frame, &home.path) >= counted / 10 * 9);
+    let least = counted / 10 * 9;
+    assert!(sampled_in(&mut usage, &mut frame, &home.path, least) >= least);
 }
 
-/// What is charged in a cgroup until its dead have been told of.
-fn sampled_in(usage: &mut Usage, frame: &mut Frame, path: &str) -> u64 {
+/// What is charged in a cgroup until its dead have been told of, which may take several samples.
+fn sampled_in(usage: &mut Usage, frame: &mut Frame, path: &str, least: u64) -> u64 {
     let mut charged = 0;
     for _ in 0..100 {
         thread::sleep(Duration::from_millis(20));
         usage.sample(frame).unwrap();
         charged += charged_in(usage, frame, path);
-        if charged > 0 {
+        if charged >= least {
             break;
         }
     }
