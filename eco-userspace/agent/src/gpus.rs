@@ -83,10 +83,9 @@ impl Gpus {
     /// Finds the GPUs, adds their meters to `bank`, and looks at each once.
     pub(crate) fn open(config: &Config, bank: &mut Bank) -> Self {
         let options = eco_nvml::Options {
-            library: config.nvml_library.clone().into(),
             // These threads are made before the others give up their privileges.
             on_thread: Some(|| drop(privileges::drop_unused(None))),
-            ..eco_nvml::Options::default()
+            ..eco_nvml::Options::of(&config.nvml_library)
         };
         let search = eco_meter::nvml::discover(&options, &config.sysfs);
         bank.findings.extend(search.found.findings);
@@ -105,9 +104,8 @@ impl Gpus {
 
     fn find_amd(&mut self, config: &Config, bank: &mut Bank) {
         let options = eco_amdsmi::Options {
-            library: config.amdsmi_library.clone().into(),
             on_thread: Some(|| drop(privileges::drop_unused(None))),
-            ..eco_amdsmi::Options::default()
+            ..eco_amdsmi::Options::of(&config.amdsmi_library)
         };
         let search = eco_meter::amdgpu::discover(&config.sysfs, &options);
         bank.findings.extend(search.findings);

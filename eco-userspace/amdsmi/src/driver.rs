@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The library as a whole: finding and loading it, and its GPUs.
 
-use std::{
-    ffi::{OsStr, OsString},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsStr, time::Instant};
 
-use eco_driver::Device;
+use eco_driver::{Device, NotOpened, Options};
 
 use crate::{
     gpu::Gpu,
@@ -30,31 +25,6 @@ const ELSEWHERE: [&str; 4] = [
 /// Before this one its values stood still after the first call (ROCm/amdsmi, issue 22). The first
 /// number of a version is the year up to 24 (ROCm 6.1 to 6.3), and goes on from there.
 const OLDEST: u32 = 24;
-
-/// How to open the library.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The library: a path, or a name that the loader looks up. Empty: it is not looked for.
-    pub library: OsString,
-    /// How long an answer is waited for. Asking the firmware for its metrics takes a millisecond
-    /// or a few, and the library keeps other programs out of the same device meanwhile.
-    pub deadline: Duration,
-    /// How long the library may take to find its GPUs.
-    pub patience: Duration,
-    /// Done first by every thread that will make calls: to give up privileges.
-    pub on_thread: Option<fn()>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            library: LIBRARY.into(),
-            deadline: Duration::from_millis(100),
-            patience: Duration::from_secs(10),
-            on_thread: None,
-        }
-    }
-}
 
 /// A library that runs.
 pub struct Driver {
@@ -87,9 +57,9 @@ pub enum OpenError {
     /// This process may not use the GPUs.
     #[error("amd-smi: no permission to use the GPUs")]
     Denied,
-    /// It did not start in time.
-    #[error("amd-smi has not answered for {} s", .0.as_secs())]
-    Hangs(Duration),
+    /// It did not start in time, or there is no thread to start it on.
+    #[error("amd-smi: {0}")]
+    NotOpened(#[from] NotOpened),
     /// Anything else.
     #[error("amd-smi: {0}")]
     Other(String),
@@ -107,7 +77,7 @@ impl OpenError {
             Self::TooOld(_) => "Install amd-smi-lib of ROCm 6.1 or later",
             Self::NotLoaded => "Load it: modprobe amdgpu; then start eco-agent again",
             Self::Denied => "Give the agent access to /dev/kfd and /dev/dri/renderD*",
-            Self::Hangs(_) => "Start eco-agent again when `amd-smi list` answers",
+            Self::NotOpened(_) => "Start eco-agent again when `amd-smi list` answers",
             Self::Other(_) => "See whether `amd-smi list` answers",
         }
     }
@@ -117,37 +87,21 @@ impl Driver {
     /// Loads the library and starts a thread for each GPU.
     ///
     /// # Errors
-    /// When there is none, or it does not start within `options.patience`.
+    /// When there is none, its name is empty, or it does not start within `options.patience`.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         if options.library.is_empty() {
             return Err(OpenError::Unwanted);
         }
         let until = Instant::now() + options.patience;
-        let (opened, answer) = mpsc::channel();
-        let name = options.library.clone();
-        // On a thread of its own, because it may hang here already.
-        thread::Builder::new()
-            .name("eco-amdsmi-open".into())
-            .spawn(move || {
-                // Nobody listens any more if it took too long.
-                let _ = opened.send(start(&name));
-            })
-            .map_err(|why| OpenError::Other(why.to_string()))?;
-        let started = answer
-            .recv_timeout(options.patience)
-            .map_err(|_| OpenError::Hangs(options.patience))??;
-        let mut devices = Vec::new();
-        for (index, processor) in started.processors.into_iter().enumerate() {
-            let (library, on_thread) = (started.library, options.on_thread);
+        let started = options.open("eco-amdsmi-open", start)??;
+        let library = started.library;
+        let start = |(index, processor)| {
             let name = format!("eco-amdsmi-{index}");
-            let device = Device::start(name, options.deadline, move || {
-                if let Some(first) = on_thread {
-                    first();
-                }
-                Gpu::new(library, processor)
-            });
-            devices.push(device.map_err(|why| OpenError::Other(why.to_string()))?);
-        }
+            let make = move || Gpu::new(library, processor);
+            Device::start(name, options, make).map_err(NotOpened::from)
+        };
+        let processors = started.processors.into_iter().enumerate();
+        let devices: Vec<crate::Device> = processors.map(start).collect::<Result<_, _>>()?;
         for device in &devices {
             let _ = device.identity(until);
         }
@@ -233,10 +187,7 @@ mod tests {
 
     #[test]
     fn without_a_name_nothing_is_loaded() {
-        let options = Options {
-            library: OsString::new(),
-            ..Options::default()
-        };
-        assert!(matches!(Driver::open(&options), Err(OpenError::Unwanted)));
+        let opened = Driver::open(&Options::of(""));
+        assert!(matches!(opened, Err(OpenError::Unwanted)));
     }
 }

@@ -14,8 +14,8 @@ mod energy;
 mod gpu;
 mod library;
 
-pub use driver::{Driver, LIBRARY, OpenError, Options};
-pub use eco_driver::Late;
+pub use driver::{Driver, LIBRARY, OpenError};
+pub use eco_driver::{Late, NotOpened, Options};
 pub use energy::{Energy, Unit};
 pub use gpu::{Identity, Trouble};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use eco_amd_smi_standin::lab::Lab;
-use eco_amdsmi::{Device, Driver, Energy, OpenError, Options, Trouble};
+use eco_amdsmi::{Device, Driver, Energy, NotOpened, OpenError, Options, Trouble};
 
 /// No test waits that long; it is there so that none hangs for ever.
 const LONG: Duration = Duration::from_secs(60);
@@ -79,10 +79,7 @@ fn every_gpu_of_every_socket_is_found() {
 
 #[test]
 fn what_does_not_start_becomes_an_error_that_says_what_to_do() {
-    let missing = Options {
-        library: "/nowhere/libamd_smi.so".into(),
-        ..Options::default()
-    };
+    let missing = Options::of("/nowhere/libamd_smi.so");
     let why = Driver::open(&missing).err().unwrap();
     assert!(matches!(why, OpenError::NoLibrary { .. }), "{why}");
     for (code, says) in [
@@ -136,7 +133,10 @@ fn a_library_that_hangs_when_it_starts_is_left_alone() {
         ..options(&lab)
     };
     let why = Driver::open(&options).err().unwrap();
-    assert!(matches!(why, OpenError::Hangs(_)), "{why}");
+    assert!(
+        matches!(why, OpenError::NotOpened(NotOpened::Hangs(_))),
+        "{why}"
+    );
 }
 
 #[test]

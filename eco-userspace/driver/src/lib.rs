@@ -4,6 +4,8 @@
 //! A driver in trouble answers late or never. So each device has a thread of its own that makes
 //! the calls; whoever wants to know [asks](Device::ask), and takes the answer when it is there.
 
+mod opening;
+
 use std::{
     collections::VecDeque,
     io,
@@ -11,6 +13,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+pub use self::opening::{NotOpened, Options};
 
 /// Answers that nobody took; beyond these nothing is asked.
 const MOST_WAITING: usize = 2;
@@ -53,25 +57,28 @@ impl<I, A> Clone for Device<I, A> {
 }
 
 impl<I: Clone + Send + 'static, A: Send + 'static> Device<I, A> {
-    /// Starts the thread, which makes its source itself. `deadline` is how long an answer is
-    /// waited for, counted from the question.
+    /// Starts the thread, which makes its source itself.
     ///
     /// # Errors
     /// When the kernel gives no thread.
     pub fn start<S: Source<Identity = I, Answer = A>>(
         name: String,
-        deadline: Duration,
+        options: &Options,
         make: impl FnOnce() -> S + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new()),
             changed: Condvar::new(),
-            deadline,
+            deadline: options.deadline,
         });
         let for_thread = Arc::clone(&shared);
-        thread::Builder::new()
-            .name(name)
-            .spawn(move || serve(&for_thread, make()))?;
+        let on_thread = options.on_thread;
+        thread::Builder::new().name(name).spawn(move || {
+            if let Some(first) = on_thread {
+                first();
+            }
+            serve(&for_thread, make());
+        })?;
         let owner = Arc::new(Owner { shared });
         Ok(Self { owner })
     }
@@ -249,7 +256,11 @@ mod tests {
 
     fn start(deadline: Duration) -> (Device<(), u64>, mpsc::Sender<u64>) {
         let (let_go, waits) = mpsc::channel();
-        let device = Device::start("test".into(), deadline, || Slow(waits)).unwrap();
+        let options = Options {
+            deadline,
+            ..Options::of("")
+        };
+        let device = Device::start("test".into(), &options, || Slow(waits)).unwrap();
         (device, let_go)
     }
 

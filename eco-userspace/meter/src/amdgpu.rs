@@ -148,11 +148,7 @@ mod tests {
 
     /// Without amd-smi.
     fn by_kernel(root: &Path) -> Search {
-        let options = Options {
-            library: "".into(),
-            ..Options::default()
-        };
-        discover(root, &options)
+        discover(root, &Options::of(""))
     }
 
     /// A card at `card<number>` with these attributes of its sensors.

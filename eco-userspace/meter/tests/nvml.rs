@@ -12,7 +12,7 @@ use eco_meter::{
     Domain, Load, Meter, MeterError, Quality, Reading, Source,
     nvml::{Search, discover},
 };
-use eco_nvml::{Device, Options};
+use eco_nvml::{Device, LIBRARY, Options};
 use eco_nvml_standin::lab::Lab;
 
 /// No test waits that long; it is there so that none hangs for ever.
@@ -226,13 +226,10 @@ fn no_driver_is_worth_a_word_only_where_something_looks_like_a_gpu() {
         return;
     }
     let sysfs = tempfile::tempdir().unwrap();
-    let named = Options {
-        library: "/nowhere/libnvidia-ml.so.1".into(),
-        ..Options::default()
-    };
+    let named = Options::of("/nowhere/libnvidia-ml.so.1");
     let told = discover(&named, sysfs.path()).found.findings;
     assert!(told[0].advice.contains("nvml.library"), "{told:?}");
-    let usual = Options::default();
+    let usual = Options::of(LIBRARY);
     if eco_nvml::Driver::open(&usual).is_ok() {
         return;
     }

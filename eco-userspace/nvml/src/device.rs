@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eco_driver::{Late, Source};
+use eco_driver::{Late, Options, Source};
 
 use crate::answer::{Activity, Answer, Energy, Identity, Trouble};
 
@@ -35,11 +35,11 @@ impl Device {
     /// When the kernel gives no thread.
     pub(crate) fn start<S: Source<Identity = Identity, Answer = Answer>>(
         name: String,
-        deadline: Duration,
+        options: &Options,
         make: impl FnOnce() -> S + Send + 'static,
     ) -> io::Result<Self> {
         Ok(Self {
-            asked: eco_driver::Device::start(name, deadline, make)?,
+            asked: eco_driver::Device::start(name, options, make)?,
             parts: Arc::default(),
         })
     }
@@ -124,7 +124,11 @@ mod tests {
 
     #[test]
     fn an_answer_has_two_parts_each_taken_once() {
-        let device = Device::start("test".into(), Duration::from_secs(60), || Once).unwrap();
+        let patient = Options {
+            deadline: Duration::from_secs(60),
+            ..Options::of("")
+        };
+        let device = Device::start("test".into(), &patient, || Once).unwrap();
         device.turn().unwrap();
         assert_eq!(device.energy(), Some(Err(Trouble::Lost)));
         assert!(device.energy().is_none());

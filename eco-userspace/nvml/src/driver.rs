@@ -1,45 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The driver as a whole: loading its library, and its GPUs.
 
-use std::{
-    ffi::OsString,
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsStr, time::Instant};
 
+use eco_driver::{NotOpened, Options};
 use nvml_wrapper::{Nvml, error::NvmlError};
 
 use crate::{device::Device, gpu::Gpu};
 
 /// The name under which the driver's packages install the library.
 pub const LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// How to open the driver.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The library: a path, or a name that the loader looks up.
-    pub library: OsString,
-    /// How long an answer is waited for. An NVML call takes well under 10 ms (zeus,
-    /// `docs/measure`), a MIG one 50 to 100 ms (Kepler's measurements).
-    pub deadline: Duration,
-    /// How long the driver may take to start: without nvidia-persistenced it wakes every GPU
-    /// first, which takes seconds.
-    pub patience: Duration,
-    /// Done first by every thread that will make calls: to give up privileges.
-    pub on_thread: Option<fn()>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            library: LIBRARY.into(),
-            deadline: Duration::from_millis(100),
-            patience: Duration::from_secs(10),
-            on_thread: None,
-        }
-    }
-}
 
 /// A driver that runs.
 pub struct Driver {
@@ -72,9 +42,9 @@ pub enum OpenError {
     /// This process may not use the driver.
     #[error("no permission to use the NVIDIA driver")]
     Denied,
-    /// The driver did not start in time.
-    #[error("the driver has not answered for {} s", .0.as_secs())]
-    Hangs(Duration),
+    /// It did not start in time, or there is no thread to start it on.
+    #[error(transparent)]
+    NotOpened(#[from] NotOpened),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -95,7 +65,7 @@ impl OpenError {
             }
             Self::NotLoaded => "load it: modprobe nvidia; then start eco-agent again",
             Self::Denied => "give the agent access to /dev/nvidiactl and /dev/nvidia*",
-            Self::Hangs(_) => {
+            Self::NotOpened(_) => {
                 "look into dmesg for Xid errors; start eco-agent again when nvidia-smi answers"
             }
             Self::Other(_) => "see whether nvidia-smi answers",
@@ -110,30 +80,12 @@ impl Driver {
     /// When there is no driver, or it does not start within `options.patience`.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let until = Instant::now() + options.patience;
-        let (opened, answer) = mpsc::channel();
-        let library = options.library.clone();
-        // On a thread of its own, because the driver may hang here already.
-        thread::Builder::new()
-            .name("eco-nvml-open".into())
-            .spawn(move || {
-                // Nobody listens any more if it took too long.
-                let _ = opened.send(start(library));
-            })
-            .map_err(|why| OpenError::Other(why.to_string()))?;
-        let (nvml, count) = answer
-            .recv_timeout(options.patience)
-            .map_err(|_| OpenError::Hangs(options.patience))??;
-        let mut devices = Vec::new();
-        for index in 0..count {
-            let on_thread = options.on_thread;
-            let device = Device::start(format!("eco-nvml-{index}"), options.deadline, move || {
-                if let Some(first) = on_thread {
-                    first();
-                }
-                Gpu::new(nvml, index)
-            });
-            devices.push(device.map_err(|why| OpenError::Other(why.to_string()))?);
-        }
+        let (nvml, count) = options.open("eco-nvml-open", start)??;
+        let start = |index| {
+            let name = format!("eco-nvml-{index}");
+            Device::start(name, options, move || Gpu::new(nvml, index)).map_err(NotOpened::from)
+        };
+        let devices: Vec<Device> = (0..count).map(start).collect::<Result<_, _>>()?;
         for device in &devices {
             let _ = device.identity(until);
         }
@@ -145,10 +97,10 @@ impl Driver {
 }
 
 /// Loads the library for the life of the process: a call that hangs never leaves it.
-fn start(library: OsString) -> Result<(&'static Nvml, u32), OpenError> {
+fn start(library: &OsStr) -> Result<(&'static Nvml, u32), OpenError> {
     let shown = library.to_string_lossy().into_owned();
     let nvml = Nvml::builder()
-        .lib_path(&library)
+        .lib_path(library)
         .init()
         .map_err(|why| failed(shown, why))?;
     let count = nvml

@@ -21,6 +21,6 @@ pub use answer::{
     Trouble,
 };
 pub use device::Device;
-pub use driver::{Driver, LIBRARY, OpenError, Options};
-pub use eco_driver::Late;
+pub use driver::{Driver, LIBRARY, OpenError};
+pub use eco_driver::{Late, NotOpened, Options};
 pub use power::{PowerIntegral, PowerSample};

@@ -8,8 +8,8 @@ use std::{
 };
 
 use eco_nvml::{
-    Activity, Answer, Counted, Device, Driver, Energy, Kind, OpenError, Options, PerProcess,
-    Trouble,
+    Activity, Answer, Counted, Device, Driver, Energy, Kind, NotOpened, OpenError, Options,
+    PerProcess, Trouble,
 };
 use eco_nvml_standin::lab::Lab;
 
@@ -90,10 +90,7 @@ fn a_gpu_says_who_it_is_and_what_it_has_drawn() {
 
 #[test]
 fn what_no_driver_answers_becomes_an_error_that_says_what_to_do() {
-    let missing = Options {
-        library: "/nowhere/libnvidia-ml.so.1".into(),
-        ..Options::default()
-    };
+    let missing = Options::of("/nowhere/libnvidia-ml.so.1");
     let why = Driver::open(&missing).err().unwrap();
     assert!(matches!(why, OpenError::NoLibrary { .. }), "{why}");
     for (code, says) in [
@@ -125,7 +122,10 @@ fn a_driver_that_hangs_when_it_starts_is_left_alone() {
         ..options(&lab)
     };
     let why = Driver::open(&options).err().unwrap();
-    assert!(matches!(why, OpenError::Hangs(_)), "{why}");
+    assert!(
+        matches!(why, OpenError::NotOpened(NotOpened::Hangs(_))),
+        "{why}"
+    );
 }
 
 #[test]

@@ -11,7 +11,11 @@
 //! watts = 120.0
 //! ```
 
+use eco_driver_standin::{ScriptError, for_ever};
 use serde::Deserialize;
+
+/// What goes wrong.
+pub type Fault = eco_driver_standin::Fault<What>;
 
 /// What the kernel says that one count of the accumulator is, in J.
 const COUNT_JOULES: f64 = 1.0 / 65536.0;
@@ -76,29 +80,6 @@ pub struct Load {
     pub watts: f64,
 }
 
-/// What goes wrong, from when on for how long.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// On this GPU only.
-    #[serde(default)]
-    pub gpu: Option<usize>,
-    /// In this function only: `amdsmi_get_energy_count`.
-    #[serde(default)]
-    pub call: Option<String>,
-    /// From when, in seconds since the start.
-    #[serde(default)]
-    pub at: f64,
-    /// For how long, in seconds.
-    #[serde(default = "for_ever")]
-    pub seconds: f64,
-    /// What.
-    pub what: What,
-    /// The code, for `error`.
-    #[serde(default)]
-    pub code: u32,
-}
-
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -117,48 +98,31 @@ pub enum What {
     Stale,
 }
 
-/// Why a script is none.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It cannot be understood.
-    #[error(transparent)]
-    Toml(#[from] toml::de::Error),
-}
-
 impl Scenario {
     /// Understands a script.
     ///
     /// # Errors
     /// When it is no TOML, or has an unknown key.
-    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        Ok(toml::from_str(text)?)
+    pub fn parse(text: &str) -> Result<Self, ScriptError> {
+        eco_driver_standin::parse(text)
     }
 
     /// The hang or error that meets a call at `seconds`, if any.
     pub(crate) fn stop(&self, gpu: Option<usize>, call: &str, seconds: f64) -> Option<&Fault> {
-        self.fault.iter().find(|fault| {
-            let stops = matches!(fault.what, What::Hang | What::Error);
-            // Without a GPU it is in all of them; in the library as a whole only where named.
-            let here = match fault.gpu {
-                Some(_) => fault.gpu == gpu,
-                None => gpu.is_some() || fault.call.is_some(),
-            };
-            let this = fault.call.as_deref().is_none_or(|name| name == call);
-            stops && here && this && fault.lasts_at(seconds)
+        let mut faults = self.fault.iter();
+        faults.find(|fault| {
+            matches!(fault.what, What::Hang | What::Error) && fault.meets(gpu, call, seconds)
         })
     }
 
     /// What a GPU's accumulator reads at `seconds`.
     pub(crate) fn counts(&self, number: usize, gpu: &Gpu, seconds: f64) -> u64 {
-        let of_gpu = || {
-            self.fault
-                .iter()
-                .filter(|f| f.gpu.is_none_or(|at| at == number))
+        let faults = self.fault.iter();
+        let ill = |what| {
+            faults
+                .clone()
+                .find(|fault| fault.ails(number, &what, seconds))
         };
-        let ill = |what| of_gpu().find(|fault| fault.what == what && fault.lasts_at(seconds));
         if ill(What::Unknown).is_some() {
             return u64::MAX;
         }
@@ -167,8 +131,7 @@ impl Scenario {
             (None, Some(_)) => (seconds - STALE_SECONDS).max(0.0),
             (None, None) => seconds,
         };
-        let resets = of_gpu().filter(|f| f.what == What::Reset && f.at <= seconds);
-        let since = resets.map(|fault| fault.at).reduce(f64::max);
+        let since = Fault::last_begun(&self.fault, number, &What::Reset, seconds);
         let joules = gpu.joules(since.unwrap_or(0.0), seconds);
         let before = if since.is_some() { 0 } else { gpu.counts };
         let counts = before.wrapping_add((joules / COUNT_JOULES) as u64);
@@ -203,12 +166,6 @@ impl Gpu {
     }
 }
 
-impl Fault {
-    fn lasts_at(&self, seconds: f64) -> bool {
-        seconds >= self.at && seconds < self.at + self.seconds
-    }
-}
-
 fn recent() -> String {
     "26.1.0".into()
 }
@@ -219,10 +176,6 @@ fn widest() -> u32 {
 
 fn rounded() -> f32 {
     15.3
-}
-
-fn for_ever() -> f64 {
-    f64::INFINITY
 }
 
 #[cfg(test)]

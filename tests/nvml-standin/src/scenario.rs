@@ -12,7 +12,11 @@
 //! sm = 40
 //! ```
 
+use eco_driver_standin::{ScriptError, for_ever};
 use serde::Deserialize;
+
+/// What goes wrong.
+pub type Fault = eco_driver_standin::Fault<What>;
 
 /// A machine.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,29 +153,6 @@ pub struct Process {
     pub gpu_instance: Option<u32>,
 }
 
-/// What goes wrong, from when on for how long.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// On this GPU only.
-    #[serde(default)]
-    pub gpu: Option<usize>,
-    /// In this function only: `nvmlDeviceGetTotalEnergyConsumption`.
-    #[serde(default)]
-    pub call: Option<String>,
-    /// From when, in seconds since the start.
-    #[serde(default)]
-    pub at: f64,
-    /// For how long, in seconds.
-    #[serde(default = "for_ever")]
-    pub seconds: f64,
-    /// What.
-    pub what: What,
-    /// The code, for `error`.
-    #[serde(default)]
-    pub code: u32,
-}
-
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -190,56 +171,30 @@ pub enum What {
     Garbage,
 }
 
-/// Why a script is none.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It cannot be understood.
-    #[error(transparent)]
-    Toml(#[from] toml::de::Error),
-}
-
 impl Scenario {
     /// Understands a script.
     ///
     /// # Errors
     /// When it is no TOML, or has an unknown key.
-    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        Ok(toml::from_str(text)?)
+    pub fn parse(text: &str) -> Result<Self, ScriptError> {
+        eco_driver_standin::parse(text)
     }
 
     /// The fault that meets a call at `seconds`, if any.
     pub(crate) fn fault(&self, gpu: Option<usize>, call: &str, seconds: f64) -> Option<&Fault> {
-        self.fault.iter().find(|fault| {
-            // Without a GPU it is in all of them; in the driver as a whole only where named.
-            let here = match fault.gpu {
-                Some(_) => fault.gpu == gpu,
-                None => gpu.is_some() || fault.call.is_some(),
-            };
-            let this = fault.call.as_deref().is_none_or(|name| name == call);
-            let now = seconds >= fault.at && seconds < fault.at + fault.seconds;
-            here && this && now && fault.what.stops_calls()
-        })
+        let mut faults = self.fault.iter();
+        faults.find(|fault| fault.what.stops_calls() && fault.meets(gpu, call, seconds))
     }
 
     /// Whether `what` is the matter with a GPU at `seconds`.
     pub(crate) fn suffers(&self, gpu: usize, what: What, seconds: f64) -> bool {
-        self.fault.iter().any(|fault| {
-            fault.what == what
-                && fault.gpu.is_none_or(|at| at == gpu)
-                && seconds >= fault.at
-                && seconds < fault.at + fault.seconds
-        })
+        let mut faults = self.fault.iter();
+        faults.any(|fault| fault.ails(gpu, &what, seconds))
     }
 
     /// When a GPU's energy counter last started anew before `seconds`.
     pub(crate) fn last_reset(&self, gpu: usize, seconds: f64) -> Option<f64> {
-        let resets = self.fault.iter().filter(|fault| {
-            fault.what == What::Reset && fault.gpu.is_none_or(|at| at == gpu) && fault.at <= seconds
-        });
-        resets.map(|fault| fault.at).reduce(f64::max)
+        Fault::last_begun(&self.fault, gpu, &What::Reset, seconds)
     }
 }
 
@@ -255,10 +210,6 @@ fn recent_driver() -> String {
 
 fn yes() -> bool {
     true
-}
-
-fn for_ever() -> f64 {
-    f64::INFINITY
 }
 
 /// Between a sixth of a second and a second, says nvml.h of `nvmlDeviceGetProcessUtilization`.

@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine that this copy of the library stands for: its script and its clock.
 
-use std::{
-    ffi::{CStr, OsStr},
-    fs,
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-    thread,
-    time::Duration,
-};
+use std::sync::OnceLock;
 
+use eco_driver_standin::{SCRIPT, ScriptError, clock_ns};
 use nvml_wrapper_sys::bindings as nv;
 
-use crate::scenario::{Gpu, Scenario, ScenarioError, What};
-
-/// The script's name, in the folder of the library.
-pub(crate) const SCRIPT: &str = "scenario.toml";
+use crate::scenario::{Gpu, Scenario, What};
 
 static WORLD: OnceLock<Option<World>> = OnceLock::new();
 
@@ -74,10 +64,10 @@ impl World {
         WORLD.get()?.as_ref()
     }
 
-    fn open() -> Result<Self, ScenarioError> {
-        let folder = own_path().and_then(|path| Some(path.parent()?.to_owned()));
-        let script = folder.unwrap_or_default().join(SCRIPT);
-        let scenario = Scenario::parse(&fs::read_to_string(script)?)?;
+    fn open() -> Result<Self, ScriptError> {
+        // This very copy of the library, and so its folder.
+        let here = std::ptr::from_ref(&WORLD).cast();
+        let scenario: Scenario = eco_driver_standin::read_beside(here)?;
         let now_ns = clock_ns(libc::CLOCK_BOOTTIME);
         let begun_boot_ns = scenario.began.map_or(now_ns, |s| (s * 1e9) as u64);
         let since_ns = now_ns.saturating_sub(begun_boot_ns);
@@ -142,37 +132,8 @@ pub(crate) fn meet_faults(
         What::Lost => Err(nv::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST),
         What::Error => Err(fault.code),
         _ => {
-            let left = (fault.at + fault.seconds - now).clamp(0.0, 3600.0);
-            thread::sleep(Duration::from_secs_f64(left));
+            fault.sit_out(now);
             Ok(())
         }
     }
-}
-
-/// Where this library was loaded from.
-fn own_path() -> Option<PathBuf> {
-    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    let here = std::ptr::from_ref(&WORLD).cast();
-    // SAFETY: an address within this library, and room for the answer.
-    if unsafe { libc::dladdr(here, info.as_mut_ptr()) } == 0 {
-        return None;
-    }
-    // SAFETY: filled in, as dladdr said so; all zeros were valid before.
-    let name = unsafe { info.assume_init() }.dli_fname;
-    if name.is_null() {
-        return None;
-    }
-    // SAFETY: a C string of the loader's, which lives as long as the library.
-    let name = unsafe { CStr::from_ptr(name) };
-    Some(Path::new(OsStr::from_bytes(name.to_bytes())).to_owned())
-}
-
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: room for the answer; the clock is a constant.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

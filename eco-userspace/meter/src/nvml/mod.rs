@@ -9,7 +9,7 @@ mod hardware;
 
 use std::{path::Path, time::Instant};
 
-use eco_nvml::{Counted, Device, Driver, Energy, OpenError, Options};
+use eco_nvml::{Counted, Device, Driver, Energy, LIBRARY, OpenError, Options};
 
 use crate::{
     Descriptor, Domain, Finding, Found, Load, Meter, MeterError, Microjoules, Position, Quality,
@@ -64,7 +64,7 @@ pub fn discover(options: &Options, sysfs: &Path) -> Search {
 
 fn without_driver(why: &OpenError, options: &Options, sysfs: &Path) -> Search {
     let mut search = Search::default();
-    let was_named = options.library != Options::default().library;
+    let was_named = options.library != LIBRARY;
     if was_named || hardware::is_there(sysfs) {
         search.found.findings.push(Finding {
             place: "nvml".into(),
