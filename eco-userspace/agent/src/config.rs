@@ -6,7 +6,6 @@ mod compat;
 mod directories;
 mod history;
 mod keys;
-#[cfg(feature = "push")]
 mod push;
 
 use std::{
@@ -73,7 +72,6 @@ pub struct Config {
     /// Who knows the Slurm jobs.
     pub slurm: SlurmConfig,
     /// Who is pushed to.
-    #[cfg(feature = "push")]
     pub push: crate::push::PushConfig,
     /// What is kept of each tick.
     pub history: HistoryConfig,
@@ -249,7 +247,6 @@ impl Settings {
             amdsmi_library: self.get("amdsmi.library").to_owned(),
             kubernetes: self.kubernetes()?,
             slurm: self.slurm()?,
-            #[cfg(feature = "push")]
             push: self.push()?,
             history: self.history()?,
             log,

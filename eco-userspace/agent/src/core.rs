@@ -76,7 +76,6 @@ pub struct Core {
     /// How long the agent's own steps take.
     pub latencies: Latencies,
     /// How each outlet fares that pushes.
-    #[cfg(feature = "push")]
     pub outlets: Vec<crate::push::OutletTally>,
     /// Where counters are kept.
     pub store: Store,
@@ -161,7 +160,6 @@ impl Core {
             gpus,
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
-            #[cfg(feature = "push")]
             outlets: Vec::new(),
             store: Store::open(config.state.as_deref()),
             started: Instant::now(),

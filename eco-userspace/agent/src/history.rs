@@ -52,6 +52,8 @@ pub struct History {
     round: u64,
     /// Counted while no agent ran, in µJ by meter, and not told yet.
     downtime: Row,
+    /// The title of the view that is looked at.
+    title: String,
 }
 
 /// Where a unit's account stood.
@@ -207,7 +209,9 @@ impl History {
             if account.cpu_ns == known.cpu_ns && account.energy == known.energy {
                 continue;
             }
-            if known.unit.title != *view.title() {
+            self.title.clear();
+            view.write_title(&mut self.title);
+            if known.unit.title != self.title {
                 known.unit = view_unit(view);
             }
             let amounts = known.advance(core, account);

@@ -29,7 +29,6 @@ pub mod pods;
 pub mod privileges;
 mod promotion;
 mod provisional;
-#[cfg(feature = "push")]
 pub mod push;
 pub mod query;
 mod resume;

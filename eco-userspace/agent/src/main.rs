@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-#[cfg(feature = "push")]
 use eco_agent::push;
 use eco_agent::{
     config::{self, Config, Settings},
@@ -142,20 +141,17 @@ fn run(config: Config) -> Result<()> {
     let tcp = config.listen.map(bind_tcp).transpose()?;
     let path = config.socket.clone();
 
-    #[cfg(feature = "push")]
     let push = push::prepare(&config)?;
     let core = Core::new(config);
     // Before the first thread: each has capabilities of its own, and inherits its maker's.
     let left = privileges::drop_unused(core.needs());
     let service = Service::start(core).context("starting the tick")?;
-    #[cfg(feature = "push")]
     let outlets = push.start(&service.handle()).context("starting to push")?;
     memory::release_code();
     tracing::info!(socket = %path.display(), capabilities = ?left, "eco-agent is ready");
 
     let served = runtime.block_on(serve(&service, socket, tcp));
     // Once more, while there is still somebody to ask.
-    #[cfg(feature = "push")]
     drop(outlets);
     drop(service);
     let _ = fs::remove_file(&path);

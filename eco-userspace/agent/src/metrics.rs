@@ -47,7 +47,6 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
     write_bpf(core, &mut text);
-    #[cfg(feature = "push")]
     crate::push::write(core, &mut text);
     text.finish();
 }

@@ -54,7 +54,6 @@ impl Handle {
     ///
     /// # Errors
     /// When the agent is stopping.
-    #[cfg(feature = "push")]
     pub fn ask_and_wait<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Core) -> T + Send + 'static,
