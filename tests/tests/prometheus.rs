@@ -15,8 +15,6 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::OnceLock,
-    thread,
-    time::Duration,
 };
 
 use anyhow::Result;
@@ -125,6 +123,15 @@ fn start_agent(
     })
 }
 
+/// Waits until both jobs have scraped so often again.
+fn after_scrapes(store: &Store, more: u32) -> Result<()> {
+    let least = || store.number("min(count_over_time(up[1h]))");
+    let enough = least()?.unwrap_or(0.0) + f64::from(more);
+    wait::until("both jobs have scraped again", || {
+        least().is_ok_and(|now| now.is_some_and(|now| now >= enough))
+    })
+}
+
 fn experiment() -> Result<Option<Findings>> {
     let tree = PowerTree::with_dram()?;
     let standin = Standin::start();
@@ -138,8 +145,7 @@ fn experiment() -> Result<Option<Findings>> {
     wait::until("both jobs scrape", || {
         store.number("sum(up)").is_ok_and(|up| up == Some(2.0))
     })?;
-    let slowest = Duration::from_secs(intervals()[1].1);
-    thread::sleep(2 * slowest);
+    after_scrapes(&store, 2)?;
     let root = Cgroup::new("prometheus")?;
     let machines = root.child("machine.slice")?;
     let machine = machines.child("machine-qemu\\x2d1\\x2dguest.scope")?;
@@ -171,12 +177,12 @@ fn experiment() -> Result<Option<Findings>> {
     drop(alone);
     of_eco.close()?;
     // While the machine still runs: its panels are about now.
-    thread::sleep(2 * slowest);
+    after_scrapes(&store, 2)?;
     let text = agent.get("/metrics")?.body;
     let last = Metrics::parse(&text)?;
     steady.finish()?;
     churn.finish()?;
-    thread::sleep(3 * slowest);
+    after_scrapes(&store, 3)?;
     Ok(Some(Findings {
         store,
         job,
