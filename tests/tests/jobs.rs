@@ -67,6 +67,17 @@ fn assert_whole(found: f64, truth: f64) {
     );
 }
 
+/// Waits until the series of all jobs together show what was used: each second of it once.
+fn until_all_jobs_have(agent: &Agent, truth: f64) {
+    wait::until("the series of the jobs", || {
+        let shown = agent.scrape().unwrap();
+        let all = shown.sum("eco_job_cpu_seconds_total", &[]);
+        assert!(all <= MORE * truth + 0.02, "{all} of {truth}");
+        all >= BAR * truth
+    })
+    .unwrap();
+}
+
 #[test]
 fn two_ranks_on_one_node_are_one_job_and_each_knows_its_part() {
     needs!(Programs, Root, Bpf);
@@ -99,15 +110,7 @@ fn two_ranks_on_one_node_are_one_job_and_each_knows_its_part() {
     let answer = agent.json("/v1/jobs/eco/train%207").unwrap();
     assert_whole(number(&answer["cpu_seconds"]), truth);
     // Nothing else of eco's is a job: the sum over all jobs counts each joule once.
-    wait::until("the series", || {
-        let all = agent
-            .scrape()
-            .unwrap()
-            .sum("eco_job_cpu_seconds_total", &[]);
-        assert!(all <= MORE * truth + 0.02, "{all} of {truth}");
-        all >= BAR * truth
-    })
-    .unwrap();
+    until_all_jobs_have(&agent, truth);
 }
 
 #[test]
@@ -127,15 +130,7 @@ fn a_run_within_a_run_and_a_rank_that_starts_anew_are_the_same_job() {
     for _ in 0..2 {
         truth += rank(&agent, "again", 0, 0.3).reported_seconds().unwrap();
     }
-    wait::until("the series", || {
-        let all = agent
-            .scrape()
-            .unwrap()
-            .sum("eco_job_cpu_seconds_total", &[]);
-        assert!(all <= MORE * truth + 0.02, "{all} of {truth}");
-        all >= BAR * truth
-    })
-    .unwrap();
+    until_all_jobs_have(&agent, truth);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::{
     accounts::{AccountId, Kind},
     api::JobRequest,
     core::Core,
-    homes::{World, whose},
+    homes::whose,
     jobs::{self, Job, JobError},
     pods,
     series::Tags,
@@ -163,13 +163,7 @@ fn process(core: &Core, pid: u32) -> Option<(Slot, &Process)> {
 /// The view of a user's job of that id, which may be a new one.
 fn joined(core: &mut Core, id: &str, uid: u32) -> AccountId {
     let user = core.homes.user_name(uid);
-    let now = core.now();
-    let mut world = World {
-        usage: &core.usage,
-        jobs: &core.jobs,
-        books: &mut core.books,
-        now,
-    };
+    let mut world = core.world();
     let fresh = world.books.accounts.open();
     let tags = Tags::Job {
         manager: MANAGER.into(),

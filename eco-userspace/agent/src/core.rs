@@ -22,7 +22,7 @@ use crate::{
     config::{Compat, Config},
     gpus::Gpus,
     history::{self, History},
-    homes::Homes,
+    homes::{Homes, World},
     jobs::Jobs,
     kepler::Kepler,
     latency::Latencies,
@@ -201,6 +201,16 @@ impl Core {
     #[must_use]
     pub fn now(&self) -> Moment {
         self.started.elapsed()
+    }
+
+    /// What opening views needs.
+    pub(crate) fn world(&mut self) -> World<'_> {
+        World {
+            now: self.now(),
+            usage: &self.usage,
+            jobs: &self.jobs,
+            books: &mut self.books,
+        }
     }
 
     /// One tick: counts who used the CPU, and pays for it with what the meters counted.

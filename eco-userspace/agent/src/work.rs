@@ -11,7 +11,6 @@ use crate::{
     api, cluster_job,
     core::Core,
     exposition::Exemplar,
-    homes::World,
     jobs::{Job, JobError, Membership},
     own,
     query::{self, Caller},
@@ -47,13 +46,7 @@ pub fn open(
     let part = cluster_job::of(core, request, uid, pid)?;
     let id = core.jobs.next_id(unix_ms as u64);
     let user = core.homes.user_name(uid);
-    let now = core.now();
-    let mut world = World {
-        usage: &core.usage,
-        jobs: &core.jobs,
-        books: &mut core.books,
-        now,
-    };
+    let mut world = core.world();
     let kind = if part.is_some() { Kind::Run } else { Kind::Job };
     let account = world.view(kind, &id, &user);
     core.books.job_idle.insert(account, 0.0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One GPU, on its own thread.
 
-use eco_driver::Source;
+use eco_driver::{Source, boottime_ns};
 
 use crate::{
     energy::{Energy, Unit},
@@ -102,16 +102,6 @@ fn written(bits: u64) -> String {
     let (domain, bus) = (bits >> 16, (bits >> 8) & 0xff);
     let (device, function) = ((bits >> 3) & 0x1f, bits & 7);
     format!("{domain:04x}:{bus:02x}:{device:02x}.{function}")
-}
-
-fn boottime_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is a valid timespec that outlives the call; the clock id is a constant.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]

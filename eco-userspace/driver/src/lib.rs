@@ -4,6 +4,7 @@
 //! A driver in trouble answers late or never. So each device has a thread of its own that makes
 //! the calls; whoever wants to know [asks](Device::ask), and takes the answer when it is there.
 
+mod clock;
 mod opening;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::opening::{NotOpened, Options};
+pub use self::{
+    clock::boottime_ns,
+    opening::{NotOpened, Options},
+};
 
 /// Answers that nobody took; beyond these nothing is asked.
 const MOST_WAITING: usize = 2;

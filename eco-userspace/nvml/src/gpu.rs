@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use eco_driver::Source;
+use eco_driver::{Source, boottime_ns};
 use nvml_wrapper::{
     Device as Handle, Nvml,
     enum_wrappers::device::Sampling,
@@ -394,14 +394,4 @@ fn trouble(call: &'static str, why: &NvmlError) -> Trouble {
 fn unix_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_micros() as u64
-}
-
-fn boottime_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: room for the answer; the clock is a constant.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
