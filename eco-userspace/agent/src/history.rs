@@ -265,15 +265,17 @@ impl History {
             if is_first {
                 // Where the books stood, but for the downtime, which is told with this sample.
                 *before = NodeBefore {
-                    node: now.node - downtime_uj,
-                    unattributed: now.unattributed - downtime_uj,
+                    node: now.node.saturating_sub(downtime_uj),
+                    unattributed: now.unattributed.saturating_sub(downtime_uj),
                     ..now
                 };
             }
             amounts.push(MeterAmounts {
-                energy_uj: now.node - before.node,
-                idle_uj: now.idle - before.idle,
-                unattributed_uj: now.unattributed - before.unattributed - downtime_uj,
+                energy_uj: now.node.saturating_sub(before.node),
+                idle_uj: now.idle.saturating_sub(before.idle),
+                unattributed_uj: now
+                    .unattributed
+                    .saturating_sub(before.unattributed + downtime_uj),
                 downtime_uj,
             });
             *before = now;

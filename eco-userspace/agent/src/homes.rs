@@ -133,10 +133,12 @@ impl Homes {
 
     /// For each view that is known by cgroups, the views that hold all of these cgroups too.
     #[must_use]
-    pub fn surroundings(&self) -> FxHashMap<AccountId, Vec<AccountId>> {
+    pub fn surroundings(&self, jobs: &Jobs) -> FxHashMap<AccountId, Vec<AccountId>> {
         let mut around: FxHashMap<AccountId, Vec<AccountId>> = FxHashMap::default();
         for views in self.by_cgroup.values() {
-            let all = || views.by_path.iter().chain(&views.jobs).flatten().copied();
+            let larger = || views.jobs.iter().filter_map(|run| jobs.larger((*run)?));
+            let own = || views.by_path.iter().chain(&views.jobs).flatten().copied();
+            let all = || own().chain(larger());
             for one in all() {
                 match around.entry(one) {
                     Entry::Vacant(new) => _ = new.insert(all().filter(|&a| a != one).collect()),

@@ -67,7 +67,7 @@ impl Parts {
         let others = request.kind != Some(Kind::Process);
         let needed = containers || (others && (request.parents || whole != Whole::Machine));
         let around = if needed {
-            core.homes.surroundings()
+            core.homes.surroundings(&core.jobs)
         } else {
             FxHashMap::default()
         };

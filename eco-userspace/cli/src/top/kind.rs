@@ -30,11 +30,13 @@ pub(crate) enum Kind {
     Cgroup,
     /// Steps of Slurm jobs.
     Step,
+    /// Parts of jobs: ranks, and what `eco run` runs within another's job.
+    Run,
 }
 
 impl Kind {
     /// In the order of Tab and of the menu.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Process,
         Self::Pod,
         Self::Container,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Vm,
         Self::Cgroup,
         Self::Step,
+        Self::Run,
     ];
 
     /// The value of the API's `kind`.
@@ -58,6 +61,7 @@ impl Kind {
             Self::Vm => "vm",
             Self::Cgroup => "cgroup",
             Self::Step => "step",
+            Self::Run => "run",
         }
     }
 
@@ -73,6 +77,7 @@ impl Kind {
             Self::Vm => "virtual machines",
             Self::Cgroup => "cgroups",
             Self::Step => "steps",
+            Self::Run => "runs",
         }
     }
 
@@ -81,7 +86,13 @@ impl Kind {
         match self {
             Self::Process => &[],
             Self::Pod => &[Self::Container, Self::Process],
-            Self::Job => &[Self::Process, Self::Step, Self::Pod, Self::Container],
+            Self::Job => &[
+                Self::Process,
+                Self::Step,
+                Self::Pod,
+                Self::Container,
+                Self::Run,
+            ],
             _ => &[Self::Process],
         }
     }

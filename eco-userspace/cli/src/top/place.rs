@@ -163,7 +163,7 @@ mod tests {
     fn kinds_go_round_among_those_that_a_place_has() {
         let mut place = Place::node(Kind::Process);
         place.turn(-1);
-        assert_eq!(place.kind(), Kind::Step);
+        assert_eq!(place.kind(), Kind::Run);
         place.turn(2);
         assert_eq!(place.kind(), Kind::Pod);
         place.enter(&pod());
