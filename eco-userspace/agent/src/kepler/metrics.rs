@@ -3,7 +3,8 @@
 //!
 //! `state` is `running` as long as a series of joules is there, through its process's or pod's
 //! end: with another label it would be another series, and `increase()` would lose its last
-//! joules. Who is no more draws nothing, and has no series of watts.
+//! joules. Only a process whose id and name another has taken since is `terminated`, long after
+//! its last joule. Who is no more draws nothing, and has no series of watts.
 
 use eco_meter::{Domain, Source};
 
@@ -29,6 +30,11 @@ const ZONES: [Domain; 5] = [
 const MOST_LABELS: usize = 7;
 
 const RUNNING: (&str, &str) = ("state", "running");
+const TERMINATED: (&str, &str) = ("state", "terminated");
+
+/// Where these stand in the labels of a process.
+const STATE: usize = 0;
+const EXE: usize = 3;
 
 /// Labels of a series.
 type Labels<'a, const N: usize> = [(&'a str, &'a str); N];
@@ -226,15 +232,21 @@ impl<'a> Page<'a> {
     fn named(&self) -> impl Iterator<Item = (&'a ProcessSeries, Labels<'a, 7>)> {
         let kepler = self.kepler;
         self.core.books.board.iter().filter_map(move |series| {
-            let labels = kepler.labels.process(&series.label)?;
-            let shown = (series, process_labels(&series.name.comm, labels));
-            (!labels.is_succeeded).then_some(shown)
+            let known = kepler.labels.process(&series.label)?;
+            let mut labels = process_labels(&series.name.comm, known);
+            if known.is_succeeded {
+                // Another has its id and name: the two must stay two.
+                labels[STATE] = TERMINATED;
+                labels[EXE].1 = &series.label;
+            }
+            Some((series, labels))
         })
     }
 
     fn living(&self) -> impl Iterator<Item = (&'a ProcessSeries, Labels<'a, 7>)> {
-        self.named()
-            .filter(|(series, _)| !matches!(series.phase, Phase::Leaving(_)))
+        self.named().filter(|(series, labels)| {
+            labels[STATE] == RUNNING && !matches!(series.phase, Phase::Leaving(_))
+        })
     }
 
     fn containers(&self, text: &mut Exposition<'_>) {
