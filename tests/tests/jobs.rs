@@ -177,7 +177,7 @@ fn one_job_on_two_nodes_is_the_sum_of_both_in_the_store() {
     let ask = || serve.json("/v1/jobs/eco/exp-42?window=5m&by=node").unwrap();
     wait::until("eco serve tells what the ranks told", || {
         let served = number(&ask()["energy_joules"]["total"]);
-        (joules..=1.1 * joules).contains(&served)
+        (BAR * joules..=MORE * joules).contains(&served)
     })
     .unwrap();
     let answer = ask();
