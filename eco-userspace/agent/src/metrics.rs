@@ -114,6 +114,28 @@ pub(crate) fn each_device(
     }
 }
 
+/// The most labels that a series has beside its domain.
+const MOST_LABELS: usize = 4;
+
+/// Calls `write` once a domain, which may have many meters, with that domain as a label more.
+pub(crate) fn each_domain(
+    core: &Core,
+    labels: &[(&str, &str)],
+    mut write: impl FnMut(Domain, &[(&str, &str)]),
+) {
+    debug_assert!(labels.len() <= MOST_LABELS, "{labels:?} are too many");
+    let mut all = [("", ""); MOST_LABELS + 1];
+    let used = labels.len().min(MOST_LABELS);
+    all[..used].copy_from_slice(&labels[..used]);
+    let mut done = [false; Domain::ALL.len()];
+    for domain in &core.domains {
+        if !std::mem::replace(&mut done[domain.slot()], true) {
+            all[used] = ("domain", domain.label());
+            write(*domain, &all[..=used]);
+        }
+    }
+}
+
 fn write_units(core: &Core, text: &mut Exposition<'_>) {
     let books = &core.books;
     text.family(&catalogue::UNIT_ENERGY);
@@ -186,20 +208,12 @@ fn write_traced_domains(
     trace: Option<&str>,
 ) {
     let now_ms = trace.map_or(0, |_| Timestamp::now().as_millisecond().unsigned_abs());
-    let mut all = [("", ""); 5];
-    let used = labels.len().min(4);
-    all[..used].copy_from_slice(&labels[..used]);
-    let mut done = [false; Domain::ALL.len()];
-    for domain in &core.domains {
-        if std::mem::replace(&mut done[domain.slot()], true) {
-            continue;
-        }
-        all[used] = ("domain", domain.label());
-        let before = base.map_or(0, |base| sum(core, base, *domain));
-        let uj = before + sum(core, row, *domain);
+    each_domain(core, labels, |domain, labels| {
+        let before = base.map_or(0, |base| sum(core, base, domain));
+        let uj = before + sum(core, row, domain);
         let exemplar = trace.and_then(|trace| Exemplar::new(trace, uj, now_ms));
-        text.joules_of(&all[..=used], uj, exemplar.as_ref());
-    }
+        text.joules_of(labels, uj, exemplar.as_ref());
+    });
 }
 
 fn write_conservation(core: &Core, text: &mut Exposition<'_>) {
@@ -233,15 +247,9 @@ fn write_own(core: &Core, text: &mut Exposition<'_>) {
     text.family(&catalogue::AGENT_CPU);
     text.seconds(&[], crate::own::cpu_ns());
     text.family(&catalogue::AGENT_ENERGY);
-    let mut done = [false; Domain::ALL.len()];
-    for domain in &core.domains {
-        if !std::mem::replace(&mut done[domain.slot()], true) {
-            text.joules(
-                &[("domain", domain.label())],
-                sum(core, &core.own_energy, *domain),
-            );
-        }
-    }
+    each_domain(core, &[], |domain, labels| {
+        text.joules(labels, sum(core, &core.own_energy, domain));
+    });
     text.family(&catalogue::AGENT_RESIDENT_BYTES);
     text.integer(&[], crate::own::resident_bytes().into());
     text.family(&catalogue::AGENT_TICK_SECONDS);

@@ -10,6 +10,7 @@ use std::{
 use eco_agent::api::{
     Carbon, IntensityRequest, Job, JobRequest, ManagedJob, Pod, Problem, Status, Units,
 };
+pub(crate) use eco_https::escaped as path_segment;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -329,28 +330,4 @@ impl Client {
 
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     timeout(limit, work).await.ok()
-}
-
-/// An id as one segment of a path: everything but unreserved characters is escaped.
-pub(crate) fn path_segment(id: &str) -> String {
-    let mut segment = String::new();
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            segment.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    segment
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_cannot_leave_its_path_segment() {
-        assert_eq!(path_segment("a-1"), "a-1");
-        assert_eq!(path_segment("../x?y"), "..%2Fx%3Fy");
-    }
 }

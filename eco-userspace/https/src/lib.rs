@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::{
     Agent, Body,
     http::Response,
@@ -31,6 +32,19 @@ pub use self::{
     refusal::{Refusal, Rejected},
     trust::{Trust, parse_fingerprint},
 };
+
+/// All but the characters that RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Text as one value of a form or a query, or as one segment of a path: it cannot leave its place.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
 
 /// How to talk to a service.
 #[derive(Clone, Debug)]
@@ -113,4 +127,16 @@ pub fn body(response: &mut Response<Body>, most: u64) -> io::Result<Option<Vec<u
     let mut reader = response.body_mut().as_reader().take(most + 1);
     reader.read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= most).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_escaped_cannot_leave_its_place() {
+        assert_eq!(escaped("a-1._~"), "a-1._~");
+        assert_eq!(escaped("../x?y&z\n"), "..%2Fx%3Fy%26z%0A");
+        assert_eq!(escaped("\u{e9}"), "%C3%A9");
+    }
 }

@@ -5,14 +5,13 @@ mod zones;
 
 use std::{
     fs::File,
-    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use crate::{
     Descriptor, Finding, Found, Load, Meter, MeterError, Microjoules, Position, Quality, Reading,
-    Window, boottime_ns, counter::Counter,
+    Window, boottime_ns, counter::Counter, sysfs,
 };
 
 /// Longer than any `u64` and its newline: a file that fills this is no counter.
@@ -105,7 +104,7 @@ impl PowercapMeter {
             outcome = file.read_at(&mut buffer, 0);
         }
         let after_ns = clock();
-        let length = outcome.map_err(|error| self.failed(error))?;
+        let length = outcome.map_err(|error| sysfs::failed(&self.path, error))?;
         let text = &buffer[..length];
         let raw = parse(text)
             .filter(|raw| self.counter.holds(*raw))
@@ -127,19 +126,7 @@ impl PowercapMeter {
     }
 
     fn open(&self) -> Result<File, MeterError> {
-        File::open(&self.path).map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, source: io::Error) -> MeterError {
-        let path = self.path.clone();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => MeterError::Denied { path },
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => MeterError::Gone { path },
-            _ if matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => {
-                MeterError::Gone { path }
-            }
-            _ => MeterError::Io { path, source },
-        }
+        File::open(&self.path).map_err(|error| sysfs::failed(&self.path, error))
     }
 }
 

@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
+use eco_https::escaped;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::http_client::{Answer, Body, HttpClient, HttpError, Remote, escaped};
+use crate::http_client::{Answer, Body, HttpClient, HttpError, Remote};
 
 /// Where Kubernetes puts a service account's credentials into a container.
 /// <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/>

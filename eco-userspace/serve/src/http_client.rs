@@ -262,19 +262,6 @@ impl HttpClient {
     }
 }
 
-/// Text as one value of a form or a query, or one segment of a path.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 /// Checks an address, and takes off the slash at its end.
 fn base(url: &str) -> Result<String, HttpError> {
     // A password in an address would be shown in each error and log: it is not taken at all,
@@ -420,11 +407,5 @@ mod tests {
             said.contains(&address.to_string()) && said.contains("refused"),
             "{said}"
         );
-    }
-
-    #[test]
-    fn what_is_escaped_cannot_leave_its_place() {
-        assert_eq!(escaped("a-1"), "a-1");
-        assert_eq!(escaped("../x?y&z\n"), "..%2Fx%3Fy%26z%0A");
     }
 }

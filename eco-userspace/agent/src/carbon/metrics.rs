@@ -13,7 +13,7 @@ use crate::{
     core::Core,
     exposition::Exposition,
     metrics::{
-        catalogue, each_device,
+        catalogue, each_device, each_domain,
         workloads::{job_labels, labelled, pod_labels, units},
     },
     series::{Phase, ViewSeries},
@@ -140,18 +140,10 @@ fn devices(core: &Core, text: &mut Exposition<'_>, row: &CarbonRow, more: &[(&st
 
 /// One sample a domain, over its devices: the sum of two rows.
 fn domains(core: &Core, text: &mut Exposition<'_>, rows: [&CarbonRow; 2], labels: &[(&str, &str)]) {
-    let mut all = [("", ""); 5];
-    let used = labels.len().min(all.len() - 1);
-    all[..used].copy_from_slice(&labels[..used]);
-    let mut done = [false; Domain::ALL.len()];
-    for domain in &core.domains {
-        if std::mem::replace(&mut done[domain.slot()], true) {
-            continue;
-        }
-        all[used] = ("domain", domain.label());
-        let emissions: Emissions = rows.iter().map(|row| of_domain(core, row, *domain)).sum();
-        text.real(&all[..=used], emissions.grams().0);
-    }
+    each_domain(core, labels, |domain, labels| {
+        let emissions: Emissions = rows.iter().map(|row| of_domain(core, row, domain)).sum();
+        text.real(labels, emissions.grams().0);
+    });
 }
 
 fn of_domain(core: &Core, row: &CarbonRow, domain: Domain) -> Emissions {

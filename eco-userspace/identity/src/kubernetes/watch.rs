@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use eco_https::escaped;
 use serde::Deserialize;
 
 use super::{
@@ -148,17 +149,4 @@ struct Failure {
 
 fn parsed<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Trouble> {
     serde_json::from_slice(line).map_err(|error| Trouble::Shape(error.to_string()))
-}
-
-/// As a part of a query.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

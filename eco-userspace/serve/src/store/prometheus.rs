@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use eco_https::escaped;
 use hyper::StatusCode;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
@@ -11,7 +12,7 @@ use super::{
     promql::expression,
     query::{Query, Row, Rows},
 };
-use crate::http_client::{Answer, Body, HttpClient, Remote, escaped};
+use crate::http_client::{Answer, Body, HttpClient, Remote};
 
 /// A person waits at the other end; a store that needs longer is overloaded.
 const DEADLINE: Duration = Duration::from_secs(20);
