@@ -24,7 +24,7 @@ use toml::{Table, Value};
 
 pub use self::compat::Compat;
 use self::keys::{KEYS, Key};
-use crate::{carbon::CarbonConfig, history::HistoryConfig};
+use crate::{carbon::CarbonConfig, outlets::history::HistoryConfig};
 
 /// Where the file is looked for unless one is named.
 pub const DEFAULT_FILE: &str = "/etc/eco/agent.toml";
@@ -72,7 +72,7 @@ pub struct Config {
     /// Who knows the Slurm jobs.
     pub slurm: SlurmConfig,
     /// Who is pushed to.
-    pub push: crate::push::PushConfig,
+    pub push: crate::outlets::push::PushConfig,
     /// What is kept of each tick.
     pub history: HistoryConfig,
     /// `error`, `warn`, `info`, `debug` or `trace`.

@@ -3,6 +3,10 @@
 //!
 //! One thread owns all of this. Nothing is locked; outlets ask between two ticks.
 
+mod charges;
+pub mod gpus;
+pub mod meters;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,23 +20,31 @@ use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Row, Sum},
-    books::{Books, Use},
     carbon::Intensities,
     config::{Compat, Config},
-    gpus::Gpus,
-    history::{self, History},
-    homes::{Homes, World},
-    jobs::Jobs,
-    kepler::Kepler,
-    latency::Latencies,
-    meters::{self, MeterSlot},
-    pods::Pods,
-    saved::{SavedJob, Store},
-    scrapers::{Moment, Scrapers},
-    series::ProcessName,
-    slurm::SlurmJobs,
-    window::Recent,
+    core::{gpus::Gpus, meters::MeterSlot},
+    ledger::{
+        accounts::{AccountId, Row},
+        books::{Books, Use},
+        saved::{SavedJob, Store},
+        window::Recent,
+    },
+    outlets::{
+        history::{self, History},
+        kepler::Kepler,
+        push::OutletTally,
+    },
+    own::latency::Latencies,
+    series::{
+        ProcessName,
+        scrapers::{Moment, Scrapers},
+    },
+    workloads::{
+        homes::{Homes, World},
+        jobs::Jobs,
+        pods::Pods,
+        slurm::SlurmJobs,
+    },
 };
 
 /// How long a process's power of late counts for its rank.
@@ -76,7 +88,7 @@ pub struct Core {
     /// How long the agent's own steps take.
     pub latencies: Latencies,
     /// How each outlet fares that pushes.
-    pub outlets: Vec<crate::push::OutletTally>,
+    pub outlets: Vec<OutletTally>,
     /// Where counters are kept.
     pub store: Store,
     /// When this agent started.
@@ -193,7 +205,7 @@ impl Core {
     #[must_use]
     pub fn needs(&self) -> Option<caps::Capability> {
         let reads_processes = self.config.slurm.reads_environments();
-        let also = reads_processes.then_some(crate::privileges::TO_READ_PROCESSES);
+        let also = reads_processes.then_some(crate::own::privileges::TO_READ_PROCESSES);
         self.gpus.needs().or(also)
     }
 
@@ -277,7 +289,7 @@ impl Core {
         self.watch_for_kepler();
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.homes.refresh_users();
-            crate::work::close_abandoned(self);
+            crate::workloads::work::close_abandoned(self);
             let now = self.now();
             self.books
                 .views
@@ -447,40 +459,6 @@ impl Core {
     #[must_use]
     pub fn start_unix(&self, process: &Process) -> u64 {
         (self.boot_unix_ns + process.key.start_ns) / 1_000_000_000
-    }
-
-    /// Sizes every row to the meters.
-    pub(crate) fn size_rows(&mut self) {
-        self.domains = self
-            .meters
-            .iter()
-            .map(|slot| slot.descriptor.domain)
-            .collect();
-        let present: Vec<Domain> = self
-            .meters
-            .iter()
-            .filter(|slot| slot.is_present())
-            .map(|slot| slot.descriptor.domain)
-            .collect();
-        let sum = if present.is_empty() {
-            Sum::of(&self.domains)
-        } else {
-            self.sum_of(&present)
-        };
-        self.books.set_meters(self.meters.len(), sum);
-        self.own_energy.resize(self.meters.len(), 0);
-    }
-
-    /// Chosen by the meters that are there; one that is gone counts if its domain does.
-    fn sum_of(&self, present: &[Domain]) -> Sum {
-        let chosen = Sum::of(present);
-        let counted: Vec<Domain> = present
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| chosen.counts(*at))
-            .map(|(_, domain)| *domain)
-            .collect();
-        Sum::only(&self.domains, &counted)
     }
 }
 

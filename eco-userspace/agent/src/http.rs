@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The HTTP API, on the agent's Unix socket and, if asked for, on TCP.
 
+mod stream;
 mod workloads;
 
 use std::{
@@ -21,16 +22,14 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::{
-    accounts::Kind,
     api::{Job, JobRequest, Problem},
-    carbon, cluster_job,
+    carbon,
     core::Core,
-    exposition::Dialect,
-    jobs::JobError,
-    metrics,
+    ledger::accounts::Kind,
+    outlets::{exposition::Dialect, metrics},
     query::{self, Caller, UnitsRequest},
     service::{Handle, Stopping},
-    stream, work,
+    workloads::{cluster_job, jobs::JobError, work},
 };
 
 /// How often, and with which pause, it is looked whether the pod of a new job has a name.

@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use eco_agent::push;
+use eco_agent::outlets::push;
 use eco_agent::{
     config::{self, Config, Settings},
     core::Core,
     http::{Peer, router},
-    memory, privileges,
+    own::{memory, privileges},
     service::Service,
 };
 use tokio::{
@@ -68,7 +68,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.print_metrics {
-        print(&eco_agent::metrics::page::markdown());
+        print(&eco_agent::outlets::metrics::page::markdown());
         return ExitCode::SUCCESS;
     }
     let settings = match settings(&arguments) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the agent itself costs.
 
+pub mod latency;
+pub mod memory;
+pub mod privileges;
+
 use std::fs;
 
 /// CPU time of this process, in ns.

@@ -14,14 +14,16 @@ use eco_usage::{State, Tier, bpf::kernel_release};
 use jiff::Timestamp;
 
 use crate::{
-    accounts::{AccountId, Kind, Row},
     api,
     carbon::books::CarbonRow,
     core::Core,
-    jobs::{Job, Membership},
+    ledger::{
+        accounts::{AccountId, Kind, Row},
+        window::Booked,
+    },
     own,
     series::{Phase, Tags, ViewSeries},
-    window::Booked,
+    workloads::jobs::{Job, Membership},
 };
 
 use self::{node::node, parts::Parts};

@@ -10,17 +10,19 @@
 //!   and its value moves to `departed`;
 //! - a view is first shown at zero too, and holds its first joules back until that was seen.
 //!
-//! Why it lingers stands in [`scrapers`](crate::scrapers). Where many leave, those go first whose
+//! Why it lingers stands in [`scrapers`](crate::series::scrapers). Where many leave, those go first whose
 //! going misleads least.
 
+mod promotion;
+pub mod scrapers;
 mod views;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::{AccountId, Accounts, Amount, Row},
     carbon::books::CarbonRow,
-    scrapers::{Moment, Scrapers},
+    ledger::accounts::{AccountId, Accounts, Amount, Row},
+    series::scrapers::{Moment, Scrapers},
 };
 
 pub use self::views::{Tags, ViewBoard, ViewSeries};
@@ -315,7 +317,7 @@ impl ProcessBoard {
 #[cfg(test)]
 mod tests {
     use super::{views::MOST_LINGERING, *};
-    use crate::accounts::{Accounts, Kind};
+    use crate::ledger::accounts::{Accounts, Kind};
 
     fn uj(uj: u64) -> Amount {
         Amount {

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use crate::{core::Core, memory};
+use crate::{core::Core, own::memory};
 
 /// A question: what to do with the books, between two ticks.
 type Question = Box<dyn FnOnce(&mut Core) + Send>;

@@ -12,14 +12,12 @@ use std::{
 };
 
 use eco_agent::{
-    accounts::Kind,
     carbon::books::CarbonRow,
     config::Settings,
     core::Core,
-    exposition::Dialect,
-    metrics,
-    scrapers::Moment,
-    series::{Phase, Tags, ViewSeries},
+    ledger::accounts::Kind,
+    outlets::{exposition::Dialect, metrics},
+    series::{Phase, Tags, ViewSeries, scrapers::Moment},
 };
 
 /// Counts, and passes on.

@@ -10,8 +10,10 @@ use eco_intensity::{Emissions, Rate};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::{Amount, Row},
-    saved::SavedCarbon,
+    ledger::{
+        accounts::{Amount, Row},
+        saved::SavedCarbon,
+    },
     series::ProcessBoard,
 };
 

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 
 use super::books::CarbonRow;
 use crate::{
-    accounts::Kind,
     core::Core,
-    exposition::Exposition,
-    metrics::{
-        catalogue, each_device, each_domain,
-        workloads::{job_labels, labelled, pod_labels, units},
+    ledger::accounts::Kind,
+    outlets::{
+        exposition::Exposition,
+        metrics::{
+            catalogue, each_device, each_domain,
+            workloads::{job_labels, labelled, pod_labels, units},
+        },
     },
     series::{Phase, ViewSeries},
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use eco_history::retention::Retention;
 
 use super::{ConfigError, Settings, parse_duration};
-use crate::history::{self, HistoryConfig};
+use crate::outlets::history::{self, HistoryConfig};
 
 impl Settings {
     pub(super) fn history(&self) -> Result<HistoryConfig, ConfigError> {

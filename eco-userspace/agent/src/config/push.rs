@@ -7,7 +7,7 @@ use eco_https::{ClientIdentity, Trust};
 use eco_push::{Remote, otlp::Temporality};
 
 use super::{ConfigError, Settings, parse_duration};
-use crate::push::{OtlpConfig, PushConfig, RemoteWriteConfig};
+use crate::outlets::push::{OtlpConfig, PushConfig, RemoteWriteConfig};
 
 /// How often is sensible.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));

@@ -9,7 +9,11 @@ use axum::{
 use serde::Deserialize;
 
 use super::{ApiError, Peer, parse_window};
-use crate::{cluster_job, pods, query, service::Handle, slurm, work};
+use crate::{
+    query,
+    service::Handle,
+    workloads::{cluster_job, pods, slurm, work},
+};
 
 /// The query of these paths.
 #[derive(Debug, Default, Deserialize)]

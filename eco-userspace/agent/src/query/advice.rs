@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use crate::{core::Core, meters::MeterSlot};
+use crate::core::{Core, meters::MeterSlot};
 
 /// Findings about which there is nothing to do.
 pub(super) fn notes(core: &Core) -> Vec<String> {

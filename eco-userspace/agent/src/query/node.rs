@@ -5,7 +5,11 @@ use eco_intensity::Rate;
 use jiff::Timestamp;
 
 use super::{carbon_by_domain, estimated, present_by_domain};
-use crate::{accounts::by_domain, api, core::Core, window::Booked};
+use crate::{
+    api,
+    core::Core,
+    ledger::{accounts::by_domain, window::Booked},
+};
 
 /// What the machine used, and its power over a window.
 pub(super) fn node(core: &Core, booked: &Booked) -> api::Node {

@@ -3,12 +3,11 @@
 
 use super::{present_by_domain, whole};
 use crate::{
-    accounts::{AccountId, Kind},
-    api, cluster_job,
-    cluster_job::ClusterJob,
+    api,
     core::Core,
-    jobs::Job,
+    ledger::accounts::{AccountId, Kind},
     series::Tags,
+    workloads::{cluster_job, cluster_job::ClusterJob, jobs::Job},
 };
 
 /// What a run is a part of, if it is.

@@ -6,9 +6,9 @@ use rustc_hash::FxHashMap;
 
 use super::{Caller, UnitsRequest, may_see};
 use crate::{
-    accounts::{AccountId, Kind},
     api,
     core::Core,
+    ledger::accounts::{AccountId, Kind},
     series::{Tags, ViewSeries},
 };
 

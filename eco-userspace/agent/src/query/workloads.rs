@@ -7,12 +7,11 @@ use super::{
     Caller, USERS_WINDOW, carbon_by_domain, estimated, may_see, present_by_domain, unit, whole,
 };
 use crate::{
-    accounts::Kind,
     api,
     core::Core,
+    ledger::{accounts::Kind, window::Booked},
     series::{Tags, ViewSeries},
-    slurm,
-    window::Booked,
+    workloads::slurm,
 };
 
 /// A pod by its name: of several, the one that was met last. `None` if nothing of it is shown.

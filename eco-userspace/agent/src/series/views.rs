@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Phase;
 use crate::{
-    accounts::{AccountId, Kind, Row},
     carbon::books::CarbonRow,
-    scrapers::{Moment, Scrapers},
+    ledger::accounts::{AccountId, Kind, Row},
+    series::scrapers::{Moment, Scrapers},
 };
 
 /// How long a view that nothing can be added to stays where nobody scrapes.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use eco_agent::accounts::Sum;
+use eco_agent::ledger::accounts::Sum;
 use eco_meter::Domain;
 
 /// For each node, the domains that count into a total, by the agent's own rule. Nodes differ:

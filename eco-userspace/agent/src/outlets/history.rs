@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{Account, AccountId, Kind, Row},
     carbon::books::CarbonRow,
     core::Core,
+    ledger::accounts::{Account, AccountId, Kind, Row},
     series::{Tags, ViewSeries},
 };
 

@@ -5,7 +5,7 @@ use eco_usage::{ProcessKey, Slot, Usage};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts::AccountId, api::JobRequest, cluster_job::Part};
+use crate::{api::JobRequest, ledger::accounts::AccountId, workloads::cluster_job::Part};
 
 /// How many jobs one user may have open at once.
 pub const MOST_PER_USER: usize = 256;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kepler's names and labels, as its docs/user/metrics.md has them since 0.10.
 
-use crate::{
+use crate::outlets::{
     exposition::{Family, Type},
     metrics::catalogue::Section,
 };

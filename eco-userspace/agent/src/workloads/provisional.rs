@@ -9,8 +9,8 @@
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Accounts},
-    scrapers::Moment,
+    ledger::accounts::{AccountId, Accounts},
+    series::scrapers::Moment,
 };
 
 /// So long a name is waited for; then a view goes by what the cgroup tells.
@@ -66,7 +66,7 @@ impl Provisional {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::Amount;
+    use crate::ledger::accounts::Amount;
 
     #[test]
     fn what_is_booked_late_on_an_account_that_was_given_up_is_not_lost() {

@@ -6,15 +6,17 @@ use eco_meter::Load;
 use eco_usage::ProcessKey;
 
 use crate::{
-    accounts::{Kind, Row},
     carbon::books::CarbonRow,
-    cluster_job::Part,
-    core::Core,
-    jobs::{Job, Membership},
-    meters::MeterSlot,
-    saved::{Saved, SavedJob, SavedMeter, SavedPart, SavedPhase, SavedProcess, SavedView},
-    scrapers::Moment,
-    series::{Phase, ProcessSeries, ViewSeries},
+    core::{Core, meters::MeterSlot},
+    ledger::{
+        accounts::{Kind, Row},
+        saved::{Saved, SavedJob, SavedMeter, SavedPart, SavedPhase, SavedProcess, SavedView},
+    },
+    series::{Phase, ProcessSeries, ViewSeries, scrapers::Moment},
+    workloads::{
+        cluster_job::Part,
+        jobs::{Job, Membership},
+    },
 };
 
 impl Core {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use crate::accounts::{AccountId, Accounts, Row};
+use crate::ledger::accounts::{AccountId, Accounts, Row};
 
 /// How far back it goes.
 pub const LONGEST: Duration = Duration::from_secs(60);
@@ -115,7 +115,7 @@ fn add(sums: &mut Row, row: &[u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::Amount;
+    use crate::ledger::accounts::Amount;
 
     #[test]
     fn a_window_is_made_of_whole_ticks_and_never_longer_than_what_is_remembered() {

@@ -20,15 +20,18 @@ use eco_usage::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::AccountId,
-    books::{Payer, Use, VIEWS},
     config::Config,
-    core::Core,
-    exposition::Exposition,
-    homes::World,
-    meters::{Bank, MeterSlot},
-    metrics::catalogue,
-    privileges,
+    core::{
+        Core,
+        meters::{Bank, MeterSlot},
+    },
+    ledger::{
+        accounts::AccountId,
+        books::{Payer, Use, VIEWS},
+    },
+    outlets::{exposition::Exposition, metrics::catalogue},
+    own::privileges,
+    workloads::homes::World,
 };
 
 /// For how many ticks those who left are remembered: a driver samples once a second at least.

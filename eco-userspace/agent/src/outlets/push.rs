@@ -17,8 +17,10 @@ use eco_push::{
 use crate::{
     config::Config,
     core::Core,
-    exposition::{Dialect, Exposition},
-    metrics::{self, catalogue},
+    outlets::{
+        exposition::{Dialect, Exposition},
+        metrics::{self, catalogue},
+    },
     service::Handle,
 };
 

@@ -10,10 +10,12 @@ use eco_meter::Microjoules;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Accounts, Amount, Row, Sum},
     carbon::books::CarbonBooks,
-    scrapers::{Moment, Scrapers},
-    series::{ProcessBoard, ViewBoard},
+    ledger::accounts::{AccountId, Accounts, Amount, Row, Sum},
+    series::{
+        ProcessBoard, ViewBoard,
+        scrapers::{Moment, Scrapers},
+    },
 };
 
 /// How many views one use can belong to: container, service, user, a job within a job, a place

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which processes are shown by name, tick by tick.
 
-use crate::{accounts::AccountId, core::Core, homes::World, scrapers::Moment, series::ProcessName};
+use crate::{
+    core::Core,
+    ledger::accounts::AccountId,
+    series::{ProcessName, scrapers::Moment},
+    workloads::homes::World,
+};
 
 /// A process takes another's place in the top only with this many times its power: so that two
 /// alike do not take turns, each turn starting a series anew.

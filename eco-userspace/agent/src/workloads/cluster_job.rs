@@ -19,14 +19,15 @@ use eco_usage::{Process, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::{AccountId, Kind},
     api::JobRequest,
     core::Core,
-    homes::whose,
-    jobs::{self, Job, JobError},
-    pods,
+    ledger::accounts::{AccountId, Kind},
     series::Tags,
-    slurm,
+    workloads::{
+        homes::whose,
+        jobs::{self, Job, JobError},
+        pods, slurm,
+    },
 };
 
 /// What `manager` says of eco's own jobs.

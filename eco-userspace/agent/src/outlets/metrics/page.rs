@@ -5,9 +5,11 @@ use std::fmt::Write;
 
 use super::catalogue::{SECTIONS, Section};
 use crate::{
-    accounts::Kind,
-    exposition::{Family, Type},
-    kepler,
+    ledger::accounts::Kind,
+    outlets::{
+        exposition::{Family, Type},
+        kepler,
+    },
 };
 
 /// How the page begins.

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use eco_attribution::{Baseline, Basis};
 use eco_meter::{
-    Descriptor, Finding, Load, Meter, Microjoules, Quality, Source, Watts, Window, boottime_ns,
+    Descriptor, Domain, Finding, Load, Meter, Microjoules, Quality, Source, Watts, Window,
+    boottime_ns,
 };
 
-use crate::{books::Use, config::Config};
+use super::Core;
+use crate::{
+    config::Config,
+    ledger::{accounts::Sum, books::Use},
+};
 
 /// Use that waits for a meter that stands still is kept up to so many entries; what comes after
 /// goes unpaid, and the later joules to those who are kept.
@@ -257,6 +262,42 @@ impl MeterSlot {
 
     fn set_quality_text(&mut self, text: impl FnOnce() -> String) {
         self.quality = text();
+    }
+}
+
+impl Core {
+    /// Sizes every row to the meters.
+    pub(crate) fn size_rows(&mut self) {
+        self.domains = self
+            .meters
+            .iter()
+            .map(|slot| slot.descriptor.domain)
+            .collect();
+        let present: Vec<Domain> = self
+            .meters
+            .iter()
+            .filter(|slot| slot.is_present())
+            .map(|slot| slot.descriptor.domain)
+            .collect();
+        let sum = if present.is_empty() {
+            Sum::of(&self.domains)
+        } else {
+            self.sum_of(&present)
+        };
+        self.books.set_meters(self.meters.len(), sum);
+        self.own_energy.resize(self.meters.len(), 0);
+    }
+
+    /// Chosen by the meters that are there; one that is gone counts if its domain does.
+    fn sum_of(&self, present: &[Domain]) -> Sum {
+        let chosen = Sum::of(present);
+        let counted: Vec<Domain> = present
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| chosen.counts(*at))
+            .map(|(_, domain)| *domain)
+            .collect();
+        Sum::only(&self.domains, &counted)
     }
 }
 

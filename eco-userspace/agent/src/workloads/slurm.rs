@@ -10,11 +10,12 @@ use eco_usage::CgroupIndex;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Kind},
-    homes::World,
-    provisional::{NAMED_WITHIN, Renamed},
-    scrapers::Moment,
-    series::Tags,
+    ledger::accounts::{AccountId, Kind},
+    series::{Tags, scrapers::Moment},
+    workloads::{
+        homes::World,
+        provisional::{NAMED_WITHIN, Renamed},
+    },
 };
 
 /// What `manager` says of Slurm's jobs.

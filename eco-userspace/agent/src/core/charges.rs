@@ -5,9 +5,9 @@ use eco_usage::Charge;
 use rustc_hash::FxHashSet;
 
 use crate::{
-    books::{Payer, Use},
     core::Core,
-    homes::World,
+    ledger::books::{Payer, Use},
+    workloads::homes::World,
 };
 
 impl Core {

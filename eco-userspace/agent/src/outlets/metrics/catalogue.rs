@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every family of `/metrics`, in the order of docs/metrics.md, which is written from here.
 
-use crate::exposition::{Family, Type};
+use crate::outlets::exposition::{Family, Type};
 
 /// A heading of docs/metrics.md, and the families below it.
 pub(crate) type Section = (&'static str, &'static [&'static Family]);

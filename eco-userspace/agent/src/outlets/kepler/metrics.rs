@@ -10,10 +10,12 @@ use eco_meter::{Domain, Source};
 
 use super::{Kepler, catalogue, labels::ProcessLabels, power::Drawn};
 use crate::{
-    accounts::{Kind, Row},
     core::Core,
-    exposition::{Exposition, Family},
-    metrics::{shown, sum},
+    ledger::accounts::{Kind, Row},
+    outlets::{
+        exposition::{Exposition, Family},
+        metrics::{shown, sum},
+    },
     series::{Phase, ProcessSeries, Tags, ViewSeries},
 };
 

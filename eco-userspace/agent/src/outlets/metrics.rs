@@ -12,10 +12,10 @@ use eco_meter::Domain;
 use jiff::Timestamp;
 
 use crate::{
-    accounts::Row,
     core::Core,
-    exposition::{Dialect, Exemplar, Exposition},
-    latency::Distribution,
+    ledger::accounts::Row,
+    outlets::exposition::{Dialect, Exemplar, Exposition},
+    own::latency::Distribution,
     series::{Phase, ViewSeries},
 };
 
@@ -42,12 +42,12 @@ pub fn render(core: &mut Core, dialect: Dialect, out: &mut String) {
     workloads::write_pods(core, &mut text);
     write_conservation(core, &mut text);
     crate::carbon::metrics::write(core, &mut text);
-    crate::gpus::write(core, &mut text);
-    crate::kepler::metrics::write(core, &mut text);
+    crate::core::gpus::write(core, &mut text);
+    crate::outlets::kepler::metrics::write(core, &mut text);
     write_ledgers(core, &mut text);
     write_own(core, &mut text);
     write_bpf(core, &mut text);
-    crate::push::write(core, &mut text);
+    crate::outlets::push::write(core, &mut text);
     text.finish();
 }
 

@@ -3,9 +3,9 @@
 
 use super::{catalogue, shown, shown_cpu_ns, write_domains, write_traced_domains};
 use crate::{
-    accounts::Kind,
     core::Core,
-    exposition::Exposition,
+    ledger::accounts::Kind,
+    outlets::exposition::Exposition,
     series::{Tags, ViewSeries},
 };
 

@@ -19,11 +19,10 @@ use eco_meter::{Descriptor, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounts::Kind,
     carbon::books::CarbonRow,
-    cluster_job::ClusterJob,
-    jobs::Membership,
+    ledger::accounts::Kind,
     series::{ProcessName, Tags},
+    workloads::{cluster_job::ClusterJob, jobs::Membership},
 };
 
 /// What this version writes, and the newest that it reads.

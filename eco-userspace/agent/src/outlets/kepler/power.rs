@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Row},
     core::Core,
-    scrapers::Moment,
+    ledger::accounts::{AccountId, Row},
+    series::scrapers::Moment,
 };
 
 /// What power is a mean over, as in Kepler (`monitor.interval`, 5 s by default).

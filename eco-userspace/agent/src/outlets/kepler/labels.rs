@@ -5,8 +5,8 @@ use eco_identity::classify;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    accounts::{AccountId, Kind},
     core::Core,
+    ledger::accounts::{AccountId, Kind},
     series::{ProcessSeries, Tags, ViewSeries},
 };
 

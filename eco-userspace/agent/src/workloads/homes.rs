@@ -10,16 +10,19 @@ use eco_usage::{CgroupIndex, CgroupPaths, Usage};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    accounts::{AccountId, Kind},
-    books::{Books, VIEWS},
     carbon::books::CarbonRow,
-    cluster_job,
-    jobs::Jobs,
-    pods::Pods,
-    provisional::{Provisional, Renamed},
-    scrapers::Moment,
-    series::{Phase, Tags, ViewSeries},
-    slurm::SlurmJobs,
+    ledger::{
+        accounts::{AccountId, Kind},
+        books::{Books, VIEWS},
+    },
+    series::{Phase, Tags, ViewSeries, scrapers::Moment},
+    workloads::{
+        cluster_job,
+        jobs::Jobs,
+        pods::Pods,
+        provisional::{Provisional, Renamed},
+        slurm::SlurmJobs,
+    },
 };
 
 /// The views of each cgroup and user.
@@ -208,7 +211,9 @@ impl Homes {
     pub fn closed(&mut self, view: &ViewSeries) {
         match (view.kind, &view.tags) {
             (Kind::Pod, Tags::Pod { uid, .. }) => self.pods.forget(uid, view.account),
-            (Kind::Job, Tags::Job { manager, id }) if manager == crate::slurm::MANAGER => {
+            (Kind::Job, Tags::Job { manager, id })
+                if manager == crate::workloads::slurm::MANAGER =>
+            {
                 self.slurm.forget(id, view.account);
             }
             _ => {}

@@ -7,13 +7,16 @@ use std::{
 };
 
 use crate::{
-    accounts::Kind,
-    api, cluster_job,
+    api,
     core::Core,
-    exposition::Exemplar,
-    jobs::{Job, JobError, Membership},
+    ledger::accounts::Kind,
+    outlets::exposition::Exemplar,
     own,
     query::{self, Caller},
+    workloads::{
+        cluster_job,
+        jobs::{Job, JobError, Membership},
+    },
 };
 
 /// A dead task is freed once every CPU has passed a quiet moment: milliseconds, as a rule. So
