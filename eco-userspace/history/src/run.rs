@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands and jobs that have ended: what each used, on what, and with which settings.
 
+use eco_intensity::{GramsPerKwh, Intensity, Kind, Pue};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use serde::Serialize;
 
-use crate::{signed, unsigned};
+use crate::{sample::Priced, signed, unsigned};
 
 /// Unix time in milliseconds.
 pub type UnixMillis = i64;
@@ -48,6 +49,8 @@ pub struct Run {
     pub idle_uj: Option<u64>,
     /// What `energy_uj` emitted, in ng CO2e.
     pub carbon_ng: Option<u64>,
+    /// What that was counted at when the run ended.
+    pub priced: Option<Priced>,
     /// Whether any of that is an estimate.
     pub estimated: bool,
     /// `agent`, `private-agent`, `plain-user`, or `import`.
@@ -149,16 +152,21 @@ pub fn put(db: &Connection, run: &Run) -> rusqlite::Result<bool> {
         Some(hardware) => Some(id_of(db, hardware)?),
         None => None,
     };
+    let intensity = run
+        .priced
+        .as_ref()
+        .map(|priced| priced.id(db))
+        .transpose()?;
     let part = run.part_of.as_ref();
     let command = (!run.command.is_empty())
         .then(|| serde_json::to_string(&run.command))
         .transpose()
         .map_err(|why| rusqlite::Error::ToSqlConversionFailure(why.into()))?;
     let sql = "INSERT INTO runs (origin, key, name, user, started_ms, ended_ms, command,
-            exit_status, manager, job, rank, cpu_ns, energy_uj, idle_uj, carbon_ng, estimated,
-            measured_by, provenance, git_revision, git_branch, hardware)
+            exit_status, manager, job, rank, cpu_ns, energy_uj, idle_uj, carbon_ng, intensity,
+            estimated, measured_by, provenance, git_revision, git_branch, hardware)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-            ?19, ?20, ?21)
+            ?19, ?20, ?21, ?22)
         ON CONFLICT DO NOTHING RETURNING id";
     let id: Option<i64> = db
         .prepare_cached(sql)?
@@ -179,6 +187,7 @@ pub fn put(db: &Connection, run: &Run) -> rusqlite::Result<bool> {
                 run.energy_uj.map(signed),
                 run.idle_uj.map(signed),
                 run.carbon_ng.map(signed),
+                intensity,
                 run.estimated,
                 run.measured_by,
                 run.provenance,
@@ -245,9 +254,11 @@ pub fn find(db: &Connection, id: i64) -> rusqlite::Result<Option<KeptRun>> {
 }
 
 const SELECT: &str = "SELECT runs.id, origin, key, name, user, started_ms, ended_ms, command,
-        exit_status, manager, job, rank, cpu_ns, energy_uj, idle_uj, carbon_ng, estimated,
-        measured_by, provenance, git_revision, git_branch, host, cpu, cpus, memory_bytes, gpus
-    FROM runs LEFT JOIN hardware ON hardware.id = runs.hardware";
+        exit_status, manager, job, rank, cpu_ns, energy_uj, idle_uj, carbon_ng, runs.estimated,
+        measured_by, provenance, git_revision, git_branch, host, cpu, cpus, memory_bytes, gpus,
+        zone, g_per_kwh, kind, source, intensities.estimated AS is_stand_in, pue
+    FROM runs LEFT JOIN hardware ON hardware.id = runs.hardware
+        LEFT JOIN intensities ON intensities.id = runs.intensity";
 
 /// A file of version 1 has none, and whoever only reads does not change that.
 fn has_runs(db: &Connection) -> rusqlite::Result<bool> {
@@ -300,6 +311,7 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<KeptRun> {
             energy_uj: count("energy_uj")?,
             idle_uj: count("idle_uj")?,
             carbon_ng: count("carbon_ng")?,
+            priced: priced(row)?,
             estimated: row.get("estimated")?,
             measured_by: row.get("measured_by")?,
             provenance: row.get("provenance")?,
@@ -308,6 +320,34 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<KeptRun> {
             ..Run::default()
         },
     })
+}
+
+fn priced(row: &Row<'_>) -> rusqlite::Result<Option<Priced>> {
+    let Some(zone) = row.get("zone")? else {
+        return Ok(None);
+    };
+    let kind: String = row.get("kind")?;
+    // Numbers that eco never wrote are none to it.
+    let (Ok(g_per_kwh), Ok(pue)) = (
+        GramsPerKwh::new(row.get("g_per_kwh")?),
+        Pue::new(row.get("pue")?),
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Priced {
+        intensity: Intensity {
+            zone,
+            g_per_kwh,
+            kind: match kind.as_str() {
+                "marginal" => Kind::Marginal,
+                _ => Kind::Average,
+            },
+            source: row.get("source")?,
+            estimated: row.get("is_stand_in")?,
+            valid_until: None,
+        },
+        pue,
+    }))
 }
 
 fn fill(db: &Connection, kept: &mut KeptRun) -> rusqlite::Result<()> {
@@ -437,6 +477,17 @@ mod tests {
             energy_uj: Some(2_000_001),
             idle_uj: Some(7),
             carbon_ng: Some(u64::MAX / 2),
+            priced: Some(Priced {
+                intensity: Intensity {
+                    zone: "DE".to_owned(),
+                    g_per_kwh: GramsPerKwh::new(344.1).unwrap(),
+                    kind: Kind::Marginal,
+                    source: "grid".to_owned(),
+                    estimated: true,
+                    valid_until: None,
+                },
+                pue: Pue::new(1.2).unwrap(),
+            }),
             estimated: true,
             measured_by: "agent".to_owned(),
             provenance: Some("codecarbon 2.8.3, emissions.csv:2".to_owned()),

@@ -29,6 +29,7 @@ CREATE TABLE runs (
     energy_uj    INTEGER,
     idle_uj      INTEGER,
     carbon_ng    INTEGER,
+    intensity    INTEGER REFERENCES intensities (id),
     estimated    INTEGER NOT NULL,
     measured_by  TEXT NOT NULL,
     provenance   TEXT,

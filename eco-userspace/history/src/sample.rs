@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use eco_intensity::{Intensity, Pue};
 use eco_meter::Domain;
+use rusqlite::{Connection, params};
+use serde::Serialize;
 
 use crate::UnixSeconds;
 
@@ -48,12 +50,31 @@ pub struct Meter {
 }
 
 /// An intensity, with what it is multiplied by.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Priced {
     /// The intensity.
     pub intensity: Intensity,
     /// The ratio.
     pub pue: Pue,
+}
+
+impl Priced {
+    /// Its number in the file, which it is given if it has none.
+    pub(crate) fn id(&self, db: &Connection) -> rusqlite::Result<i64> {
+        let it = &self.intensity;
+        let sql = "INSERT INTO intensities (zone, g_per_kwh, kind, source, estimated, pue)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            ON CONFLICT DO UPDATE SET zone = excluded.zone RETURNING id";
+        let row = params![
+            it.zone,
+            it.g_per_kwh.get(),
+            it.kind.label(),
+            it.source,
+            it.estimated,
+            self.pue.get(),
+        ];
+        db.query_row(sql, row, |row| row.get(0))
+    }
 }
 
 /// What a unit used.

@@ -365,23 +365,7 @@ impl Ids {
         {
             return Ok(*id);
         }
-        let it = &priced.intensity;
-        let kind = serde_json::to_value(it.kind).unwrap_or_default();
-        let sql = "INSERT INTO intensities (zone, g_per_kwh, kind, source, estimated, pue)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT DO UPDATE SET zone = excluded.zone RETURNING id";
-        let id = db.query_row(
-            sql,
-            params![
-                it.zone,
-                it.g_per_kwh.get(),
-                kind.as_str().unwrap_or_default(),
-                it.source,
-                it.estimated,
-                priced.pue.get(),
-            ],
-            |row| row.get(0),
-        )?;
+        let id = priced.id(db)?;
         self.intensity = Some((id, priced.clone()));
         Ok(id)
     }
