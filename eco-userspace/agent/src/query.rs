@@ -318,7 +318,7 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
 
 /// A view's CPU time in ns, energy in µJ by meter and what that emitted, those under earlier
 /// agents included.
-fn whole(core: &Core, account: AccountId) -> (u64, Row, CarbonRow) {
+pub(crate) fn whole(core: &Core, account: AccountId) -> (u64, Row, CarbonRow) {
     let Some(booked) = core.books.accounts.get(account) else {
         return Default::default();
     };

@@ -8,7 +8,10 @@ use eco_meter::Domain;
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use crate::UnixSeconds;
+use crate::{UnixSeconds, run::Run};
+
+/// So many runs wait for a disk at most; those that end after them are not kept.
+const MOST_RUNS: usize = 1_000;
 
 /// How many domains there are, each with a column of its own.
 pub const DOMAINS: usize = Domain::ALL.len();
@@ -121,6 +124,8 @@ pub struct Sample {
     pub meters: Vec<(Arc<Meter>, MeterAmounts)>,
     /// Each unit once.
     pub units: Vec<(Arc<Unit>, UnitAmounts)>,
+    /// Jobs that were closed since the sample before.
+    pub runs: Vec<Run>,
 }
 
 impl Sample {
@@ -132,6 +137,9 @@ impl Sample {
         self.carbon_ng = sum(self.carbon_ng, later.carbon_ng);
         self.intensity = later.intensity.or(self.intensity.take());
         self.left_out += later.left_out;
+        // While a disk is full they wait here, and not without end.
+        let room = MOST_RUNS.saturating_sub(self.runs.len());
+        self.runs.extend(later.runs.into_iter().take(room));
         for (meter, amounts) in later.meters {
             match self.meters.iter_mut().find(|(known, _)| *known == meter) {
                 Some((_, sums)) => sums.add(&amounts),

@@ -17,6 +17,7 @@ use crate::{
     UnixSeconds,
     file::{self, FileError},
     retention::{self, Retention},
+    run,
     sample::{Meter, Priced, Sample, Unit},
     signed,
     tier::{METER, NODE, TABLES, Tier, UNIT},
@@ -181,6 +182,9 @@ impl Writer {
         } else {
             self.sql
                 .put(&change, &mut self.ids, sample, Tier::Seconds, sample.at)?;
+        }
+        for run in &sample.runs {
+            run::put(&change, run)?;
         }
         change.commit()?;
         place.minute = minute;

@@ -10,7 +10,7 @@ use crate::{
     api,
     core::Core,
     ledger::accounts::Kind,
-    outlets::exposition::Exemplar,
+    outlets::{exposition::Exemplar, history},
     own,
     query::{self, Caller},
     workloads::{
@@ -109,6 +109,7 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     core.tick();
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+    history::runs::book(core, &job, &closed);
     forget(core, &job);
     tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
     Ok(closed)
@@ -118,6 +119,8 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
 pub(crate) fn close_abandoned(core: &mut Core) {
     for id in core.jobs.abandoned(&core.usage) {
         if let Some(job) = core.jobs.find(&id).cloned() {
+            let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+            history::runs::book(core, &job, &closed);
             forget(core, &job);
             tracing::info!(
                 job = id,

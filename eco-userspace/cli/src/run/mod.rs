@@ -5,7 +5,6 @@ mod account;
 mod carbon;
 mod cgroup;
 mod child;
-mod hardware;
 mod job;
 mod launcher;
 mod part;

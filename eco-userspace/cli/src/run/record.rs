@@ -8,13 +8,14 @@ use std::{
 };
 
 use eco_history::{
+    hardware,
     run::{self, Hardware, MOST_VALUES, MeterEnergy, PartOf, Revision, Run},
     sample::Priced,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{account::Report, hardware, revision};
+use super::{account::Report, revision};
 use crate::{exit::Failure, history::place, out::printable};
 
 /// A file of metrics that is longer is none.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a command ran on.
+//! What a command runs on, as far as any user may know it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use eco_history::run::Hardware;
+use crate::run::Hardware;
 
-/// This machine, as far as any user may know it.
-pub(crate) fn of(procfs: &Path) -> Hardware {
+/// This machine, by its `/proc`; what that does not tell is empty.
+#[must_use]
+pub fn of(procfs: &Path) -> Hardware {
     let read = |file: &str| fs::read_to_string(procfs.join(file)).unwrap_or_default();
     let cpuinfo = read("cpuinfo");
     Hardware {
