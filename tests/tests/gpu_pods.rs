@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pods of a real kubelet with GPUs that are scripts: what a GPU draws is its pod's, whether the
-//! driver names the pod's process or nobody at all.
+//! Pods of a real kubelet with GPUs that are scripts and files: what a GPU draws is its pod's,
+//! whether the driver names the pod's process or nobody at all.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on fails where it stands"
@@ -24,9 +24,17 @@ use eco_tests::{
 
 const NAMESPACE: &str = "gpus";
 
-/// What each GPU draws at rest, and what its process adds, in W.
-const IDLE_WATTS: [f64; 3] = [50.0, 60.0, 70.0];
-const USED_WATTS: [f64; 3] = [100.0, 80.0, 90.0];
+/// What each NVIDIA GPU draws at rest, and what its process adds, in W.
+const NVIDIA: [(f64, f64); 4] = [(50.0, 100.0), (60.0, 80.0), (70.0, 90.0), (80.0, 70.0)];
+
+/// Of these, which one is given to pods as copies, and which one is cut by MIG.
+const COPIED: usize = 2;
+const CUT: usize = 3;
+
+/// The same of an AMD GPU.
+const AMD: (f64, f64) = (40.0, 120.0);
+const AMD_CARD: &str = "card0";
+const AMD_ADDRESS: &str = "0000:03:00.0";
 
 /// GPUs rest for so long after the agent's start, so that it can learn what that costs. Were it
 /// shorter on a machine that is too slow, their idle power would be a guess.
@@ -34,7 +42,7 @@ const QUIET_SECONDS: f64 = 5.0;
 
 /// They are in use for so long then: as long as the test needs to look, many times over.
 fn used_seconds() -> f64 {
-    length::of(18.0, 90.0)
+    length::of(14.0, 60.0)
 }
 
 /// A pod that asks for so many of a resource; none of "".
@@ -101,42 +109,110 @@ impl Running {
         })
     }
 
-    /// Which GPU it has, by the stand-in's UUIDs.
+    /// Which NVIDIA GPU it has.
     fn gpu(&self) -> usize {
-        let gpu = (0..IDLE_WATTS.len()).find(|gpu| self.devices.starts_with(&uuid(*gpu)));
+        let gpu = (0..NVIDIA.len()).find(|gpu| self.devices.starts_with(&uuid(*gpu)));
         gpu.unwrap_or_else(|| panic!("{} has {:?}", self.name, self.devices))
     }
 }
 
+/// A GPU, and the pods that are to pay for it.
+struct Paid {
+    device: String,
+    rule: &'static str,
+    pods: &'static [&'static str],
+    /// In W, at rest and on top of that.
+    draws: (f64, f64),
+}
+
+impl Paid {
+    fn nvidia(gpu: usize, rule: &'static str, pods: &'static [&'static str]) -> Self {
+        Self {
+            device: gpu.to_string(),
+            rule,
+            pods,
+            draws: NVIDIA[gpu],
+        }
+    }
+
+    fn all(named: &Running, unnamed: &Running) -> [Self; 5] {
+        [
+            Self::nvidia(named.gpu(), "measured", &["named"]),
+            Self::nvidia(unnamed.gpu(), "allocated", &["unnamed"]),
+            Self::nvidia(COPIED, "allocated-shared", &["copy-0", "copy-1"]),
+            Self::nvidia(CUT, "allocated", &["slice"]),
+            Self {
+                device: AMD_CARD.into(),
+                rule: "allocated",
+                pods: &["amd"],
+                draws: AMD,
+            },
+        ]
+    }
+}
+
+/// What the stand-in calls its GPUs, and the first MIG device of one.
 fn uuid(gpu: usize) -> String {
     format!("GPU-00000000-0000-0000-0000-{gpu:012}")
 }
 
-/// Each GPU with one process, which the driver names if it is `named`.
+fn slice_uuid(gpu: usize) -> String {
+    format!("MIG-00000000-0000-0000-{gpu:04}-000000000000")
+}
+
+/// Each NVIDIA GPU with one process, which the driver names if it is `named`.
 fn script(named: &Running) -> String {
     let end = QUIET_SECONDS + used_seconds();
-    let gpus = (0..).zip(IDLE_WATTS.iter().zip(USED_WATTS));
-    let gpus = gpus.map(|(gpu, (idle, used))| {
+    let gpus = NVIDIA.iter().enumerate().map(|(gpu, (idle, used))| {
         let is_named = gpu == named.gpu();
         let pid = if is_named { named.pid } else { 1 };
+        let (cut, instance) = match gpu {
+            CUT => (
+                "gpm = true\n[[gpu.instance]]\ngpu_instance = 1\nslices = 4\n\
+                 [[gpu.instance]]\ngpu_instance = 5\nslices = 2\n",
+                "gpu_instance = 1\n",
+            ),
+            _ => ("", ""),
+        };
         format!(
-            "[[gpu]]\nidle_watts = {idle:.1}\n[[gpu.process]]\npid = {pid}\nnamed = {is_named}\n\
+            "[[gpu]]\nidle_watts = {idle:.1}\n{cut}\
+             [[gpu.process]]\npid = {pid}\nnamed = {is_named}\n{instance}\
              start = {QUIET_SECONDS:.1}\nend = {end:.1}\nwatts = {used:.1}\nsm = 60\n"
         )
     });
     gpus.collect()
 }
 
+/// The kernel's files of an AMD GPU that nobody has open.
+fn put_amd(sysfs: &Path, busy_percent: u32, watts: f64) -> Result<()> {
+    let folder = sysfs.join("class/drm").join(AMD_CARD).join("device");
+    let chip = folder.join("hwmon/hwmon3");
+    fs::create_dir_all(&chip)?;
+    fs::write(folder.join("vendor"), "0x1002\n")?;
+    let uevent = format!("DRIVER=amdgpu\nPCI_SLOT_NAME={AMD_ADDRESS}\n");
+    fs::write(folder.join("uevent"), uevent)?;
+    // Each at once, as the kernel writes: the agent may read at any time.
+    let put = |file: &Path, text: String| {
+        let new = file.with_extension("new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, file))
+    };
+    let busy = folder.join("gpu_busy_percent");
+    put(&busy, format!("{busy_percent}\n"))?;
+    put(&chip.join("power1_average"), format!("{}\n", watts * 1e6))?;
+    Ok(())
+}
+
 struct Observed {
     agent: Agent,
     _lab: Lab,
-    _sysfs: tempfile::TempDir,
+    sysfs: tempfile::TempDir,
 }
 
 impl Observed {
     fn start(cluster: &Cluster, script: &str) -> Result<Self> {
         let lab = Lab::new(script)?;
         let sysfs = tempfile::tempdir()?;
+        put_amd(sysfs.path(), 0, AMD.0)?;
         let file = |path: &Path| path.display().to_string();
         let client = cluster.kubelet_client();
         let agent = Agent::start(Setup {
@@ -161,7 +237,7 @@ impl Observed {
         Ok(Self {
             agent,
             _lab: lab,
-            _sysfs: sysfs,
+            sysfs,
         })
     }
 
@@ -194,26 +270,47 @@ fn of_pod(metrics: &Metrics, pod: &str) -> f64 {
 }
 
 /// Joules of one GPU in a metric.
-fn of_gpu(metrics: &Metrics, name: &str, gpu: usize) -> f64 {
-    let device = gpu.to_string();
-    metrics.sum(name, &[("domain", "gpu"), ("device", &device)])
+fn of_gpu(metrics: &Metrics, name: &str, device: &str) -> f64 {
+    metrics.sum(name, &[("domain", "gpu"), ("device", device)])
 }
 
 /// By what rule a GPU is divided.
-fn policy(metrics: &Metrics, gpu: usize) -> String {
-    let device = gpu.to_string();
-    let filter = [("device", device.as_str())];
+fn policy(metrics: &Metrics, device: &str) -> String {
+    let filter = [("device", device)];
     let mut told = metrics.select("eco_gpu_split_info", &filter);
     let policy = told.next().and_then(|sample| sample.label("policy"));
     policy.unwrap_or_default().to_owned()
 }
 
-/// What `pods` were charged between two looks, of what their GPU drew then above idle.
-fn share(before: &Metrics, after: &Metrics, gpu: usize, pods: &[&str]) -> f64 {
-    let grown = |name: &str| of_gpu(after, name, gpu) - of_gpu(before, name, gpu);
-    let drawn = grown("eco_node_energy_joules_total") - grown("eco_idle_energy_joules_total");
-    let charged = |pod: &&str| of_pod(after, pod) - of_pod(before, pod);
-    pods.iter().map(charged).sum::<f64>() / drawn
+/// What a GPU drew between two looks, and what of it was idle.
+fn drawn(before: &Metrics, after: &Metrics, device: &str) -> (f64, f64) {
+    let grown = |name| of_gpu(after, name, device) - of_gpu(before, name, device);
+    (
+        grown("eco_node_energy_joules_total"),
+        grown("eco_idle_energy_joules_total"),
+    )
+}
+
+/// Offers the devices to the kubelet, and waits until pods can ask for them.
+fn offer(cluster: &Cluster) -> Result<Vec<DevicePlugin>> {
+    let copies = [0, 1].map(|copy| format!("{}::{copy}", uuid(COPIED)));
+    let offers = [
+        ("nvidia.com/gpu", vec![uuid(0), uuid(1)]),
+        ("nvidia.com/gpu.shared", copies.to_vec()),
+        ("nvidia.com/mig-4g.40gb", vec![slice_uuid(CUT)]),
+        ("amd.com/gpu", vec![AMD_ADDRESS.to_owned()]),
+    ];
+    let told = offers
+        .each_ref()
+        .map(|(name, ids)| format!("{name:?}:\"{}\"", ids.len()));
+    let folder = cluster.device_plugins();
+    let offered = offers.map(|(name, ids)| DevicePlugin::register(&folder, name, ids));
+    wait::until("the node has GPUs", || {
+        let node = ["get", "node", NODE, "-o", "jsonpath={.status.allocatable}"];
+        let node = cluster.kubectl(&node).unwrap_or_default();
+        told.iter().all(|devices| node.contains(devices))
+    })?;
+    offered.into_iter().collect()
 }
 
 #[test]
@@ -222,110 +319,97 @@ fn a_gpus_joules_are_its_pods_whether_the_driver_names_a_process_or_nobody() {
     let Some(cluster) = Cluster::with_devices().unwrap() else {
         return;
     };
-    let offer = |resource, ids: Vec<String>| {
-        DevicePlugin::register(&cluster.device_plugins(), resource, ids).unwrap()
-    };
-    let _whole = offer("nvidia.com/gpu", vec![uuid(0), uuid(1)]);
-    let copies = ["0", "1"].map(|copy| format!("{}::{copy}", uuid(2)));
-    let _copies = offer("nvidia.com/gpu.shared", copies.to_vec());
-    let has_devices = || {
-        let told = ["get", "node", NODE, "-o", "jsonpath={.status.allocatable}"];
-        let told = cluster.kubectl(&told).unwrap_or_default();
-        [r#""nvidia.com/gpu":"2""#, r#""nvidia.com/gpu.shared":"2""#]
-            .iter()
-            .all(|devices| told.contains(devices))
-    };
-    wait::until("the node has GPUs", has_devices).unwrap();
+    let _plugins = offer(&cluster).unwrap();
     cluster.namespace(NAMESPACE).unwrap();
     let wanted = [
         ("named", "nvidia.com/gpu"),
         ("unnamed", "nvidia.com/gpu"),
         ("copy-0", "nvidia.com/gpu.shared"),
         ("copy-1", "nvidia.com/gpu.shared"),
+        ("slice", "nvidia.com/mig-4g.40gb"),
+        ("amd", "amd.com/gpu"),
         ("without", ""),
     ];
     let yaml: String = wanted.iter().map(|(name, what)| pod(name, what)).collect();
     cluster.apply(&yaml).unwrap();
-    let [named, unnamed, copy, _, without] =
-        wanted.map(|(name, _)| Running::find(&cluster, name).unwrap());
-    assert_eq!(without.devices, "");
-    assert_eq!(copy.gpu(), 2);
+    let pods = wanted.map(|(name, _)| Running::find(&cluster, name).unwrap());
+    let [named, unnamed, copy, _, slice, amd, without] = &pods;
+    assert_eq!(copy.gpu(), COPIED);
+    let told = [slice, amd, without].map(|pod| pod.devices.as_str());
+    assert_eq!(told, [slice_uuid(CUT).as_str(), AMD_ADDRESS, ""]);
 
-    let observed = Observed::start(&cluster, &script(&named)).unwrap();
-    let rules = [
-        (named.gpu(), "measured"),
-        (unnamed.gpu(), "allocated"),
-        (copy.gpu(), "allocated-shared"),
-    ];
-    let users = ["named", "unnamed", "copy-0", "copy-1"];
-    let in_use = || {
-        let metrics = observed.look().ok()?;
-        let is_shown = users.iter().all(|pod| of_pod(&metrics, pod) > 10.0);
-        let is_so = rules
-            .iter()
-            .all(|(gpu, rule)| policy(&metrics, *gpu) == *rule);
-        (is_shown && is_so).then_some(metrics)
-    };
-    let before = wait::until_some("all have paid", in_use).unwrap();
-    let after = wait::until_some("all have paid more", || {
-        let metrics = observed.look().ok()?;
-        let grown = |pod: &&str| of_pod(&metrics, pod) - of_pod(&before, pod);
-        users.iter().all(|pod| grown(pod) > 50.0).then_some(metrics)
+    let observed = Observed::start(&cluster, &script(named)).unwrap();
+    let all = Paid::all(named, unnamed);
+    let first = observed.look().unwrap();
+    wait::until("the NVIDIA GPUs are in use", || {
+        let now = observed.look().unwrap();
+        let (drawn, idle) = drawn(&first, &now, "0");
+        drawn > idle + 20.0
     })
     .unwrap();
-    for gpu in 0..3 {
-        let grown = |name| of_gpu(&after, name, gpu) - of_gpu(&before, name, gpu);
-        let drawn = grown("eco_node_energy_joules_total");
-        let idle = grown("eco_idle_energy_joules_total") / drawn;
-        let truth = IDLE_WATTS[gpu] / (IDLE_WATTS[gpu] + USED_WATTS[gpu]);
-        println!("GPU {gpu}: {drawn:.1} J, of it idle {idle:.4}, truly {truth:.4}");
-        assert!((idle / truth - 1.0).abs() < 0.05, "{idle} of {truth}");
-    }
-    let alone = |pod: &Running| share(&before, &after, pod.gpu(), &[pod.name]);
-    let halves = ["copy-0", "copy-1"].map(|pod| share(&before, &after, 2, &[pod]));
-    println!("{:.6} {:.6} {halves:.6?}", alone(&named), alone(&unnamed));
-    for (part, of) in [(alone(&named), 1.0), (alone(&unnamed), 1.0)] {
-        assert!((part - of).abs() < 1e-3, "{part} of {of}");
-    }
-    for half in halves {
-        assert!((half - 0.5).abs() < 1e-3, "{half}");
+    // By now idle power is known.
+    put_amd(observed.sysfs.path(), 60, AMD.0 + AMD.1).unwrap();
+    let before = wait::until_some("all have paid", || {
+        let metrics = observed.look().unwrap();
+        let has_paid = |paid: &Paid| {
+            policy(&metrics, &paid.device) == paid.rule
+                && paid.pods.iter().all(|pod| of_pod(&metrics, pod) > 10.0)
+        };
+        all.iter().all(has_paid).then_some(metrics)
+    })
+    .unwrap();
+    let after = wait::until_some("all have paid more", || {
+        let metrics = observed.look().unwrap();
+        let grown = |pod: &&str| of_pod(&metrics, pod) - of_pod(&before, pod) > 50.0;
+        let has_paid = |paid: &Paid| paid.pods.iter().all(grown);
+        all.iter().all(has_paid).then_some(metrics)
+    })
+    .unwrap();
+    for paid in &all {
+        let (drawn, idle) = drawn(&before, &after, &paid.device);
+        let truth = paid.draws.0 / (paid.draws.0 + paid.draws.1);
+        let charged = |pod: &&str| of_pod(&after, pod) - of_pod(&before, pod);
+        let parts: Vec<f64> = paid.pods.iter().map(charged).collect();
+        println!(
+            "{} {}: {drawn:.1} J, idle {:.4} of it and truly {truth:.4}, {:?} {parts:.3?}",
+            paid.device,
+            paid.rule,
+            idle / drawn,
+            paid.pods
+        );
+        assert!((idle / drawn / truth - 1.0).abs() < 0.05);
+        for part in parts {
+            let fair = (drawn - idle) / paid.pods.len() as f64;
+            assert!((part / fair - 1.0).abs() < 1e-3, "{part} of {fair}");
+        }
     }
     assert_eq!(of_pod(&after, "without"), 0.0);
-
-    ended(&cluster, &observed, &unnamed);
+    ended(&cluster, &observed, unnamed);
 }
 
 /// A pod that ends keeps what it has, and gets nothing more of what others do on its GPU, named
 /// or not; and a GPU that nobody uses is idle again.
 fn ended(cluster: &Cluster, observed: &Observed, pod: &Running) {
-    cluster
-        .kubectl(&["delete", "pod", pod.name, "-n", NAMESPACE])
-        .unwrap();
-    let is_free = || {
-        let metrics = observed.look().ok()?;
-        (policy(&metrics, pod.gpu()) == "measured").then_some(metrics)
-    };
-    let before = wait::until_some("the GPU is nobody's", is_free).unwrap();
+    let delete = ["delete", "pod", pod.name, "-n", NAMESPACE];
+    cluster.kubectl(&delete).unwrap();
+    let device = pod.gpu().to_string();
+    let before = wait::until_some("the GPU is nobody's", || {
+        let metrics = observed.look().unwrap();
+        (policy(&metrics, &device) == "measured").then_some(metrics)
+    })
+    .unwrap();
     let charged = of_pod(&before, pod.name);
-    let grown = |after: &Metrics, name: &str| {
-        of_gpu(after, name, pod.gpu()) - of_gpu(&before, name, pod.gpu())
-    };
     let after = wait::until_some("it has drawn more", || {
-        let metrics = observed.look().ok()?;
-        (grown(&metrics, "eco_node_energy_joules_total") > 100.0).then_some(metrics)
+        let metrics = observed.look().unwrap();
+        (drawn(&before, &metrics, &device).0 > 100.0).then_some(metrics)
     })
     .unwrap();
     assert!(charged > 0.0);
     assert_eq!(of_pod(&after, pod.name), charged);
     wait::until("the GPU is idle", || {
-        let Ok(before) = observed.look() else {
-            return false;
-        };
+        let before = observed.look().unwrap();
         observed.agent.after_ticks(2).unwrap();
-        let after = observed.look().unwrap();
-        let grown = |name| of_gpu(&after, name, pod.gpu()) - of_gpu(&before, name, pod.gpu());
-        let drawn = grown("eco_node_energy_joules_total");
-        let idle = grown("eco_idle_energy_joules_total");
+        let (drawn, idle) = drawn(&before, &observed.look().unwrap(), &device);
         drawn > 0.0 && (idle / drawn - 1.0).abs() < 0.05
     })
     .unwrap();
