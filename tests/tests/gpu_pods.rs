@@ -135,6 +135,15 @@ impl Paid {
         }
     }
 
+    /// By how much the pods' part may be off. A rule divides each tick's whole; a driver that
+    /// samples may have no sample for a tick that a busy machine made short.
+    fn bar(&self) -> f64 {
+        match self.rule {
+            "measured" => length::of(0.25, 0.05),
+            _ => 0.01,
+        }
+    }
+
     fn all(named: &Running, unnamed: &Running) -> [Self; 5] {
         [
             Self::nvidia(named.gpu(), "measured", &["named"]),
@@ -241,8 +250,10 @@ impl Observed {
         })
     }
 
-    /// All series, of which those of GPUs add up to what the GPUs drew.
+    /// All series after the next tick, of which those of GPUs add up to what the GPUs drew. Not
+    /// more often: what ends stays for a hundred looks, and is to be there when it is looked for.
     fn look(&self) -> Result<Metrics> {
+        self.agent.after_ticks(1)?;
         let metrics = self.agent.scrape()?;
         for sample in metrics.select("eco_conservation_error_joules", &[]) {
             assert_eq!(sample.micro()?, 0, "{}", sample.series());
@@ -380,7 +391,7 @@ fn a_gpus_joules_are_its_pods_whether_the_driver_names_a_process_or_nobody() {
         assert!((idle / drawn / truth - 1.0).abs() < 0.05);
         for part in parts {
             let fair = (drawn - idle) / paid.pods.len() as f64;
-            assert!((part / fair - 1.0).abs() < 1e-3, "{part} of {fair}");
+            assert!((part / fair - 1.0).abs() < paid.bar(), "{part} of {fair}");
         }
     }
     assert_eq!(of_pod(&after, "without"), 0.0);
@@ -406,15 +417,14 @@ fn ended(cluster: &Cluster, observed: &Observed, pod: &Running) {
     .unwrap();
     assert!(charged > 0.0);
     assert_eq!(of_pod(&after, pod.name), charged);
-    wait::until("the GPU is idle", || {
-        let before = observed.look().unwrap();
-        observed.agent.after_ticks(2).unwrap();
-        let (drawn, idle) = drawn(&before, &observed.look().unwrap(), &device);
-        drawn > 0.0 && (idle / drawn - 1.0).abs() < 0.05
-    })
-    .unwrap();
     let path = format!("/v1/pods/{NAMESPACE}/{}", pod.name);
     let shown = observed.agent.json(&path).unwrap();
     let kept = shown["energy_joules"]["gpu"].as_f64().unwrap();
     assert!((kept - charged).abs() < 1e-6, "{shown}");
+    wait::until("the GPU is idle", || {
+        let (before, after) = (observed.look().unwrap(), observed.look().unwrap());
+        let (drawn, idle) = drawn(&before, &after, &device);
+        drawn > 0.0 && (idle / drawn - 1.0).abs() < 0.05
+    })
+    .unwrap();
 }
