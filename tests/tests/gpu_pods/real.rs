@@ -1,20 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pods of a real kubelet with GPUs that are scripts and files: what a GPU draws is its pod's,
-//! whether the driver names the pod's process or nobody at all.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails where it stands"
-)]
+//! A real kubelet, whose GPUs are a device plug-in's of the project's own.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use eco_nvml_standin::lab::Lab;
 use eco_tests::{
-    agent::{Agent, Setup},
-    cgroup, length,
-    metrics::Metrics,
-    needs,
+    cgroup, length, needs,
     servers::{
         device_plugin::{DevicePlugin, VISIBLE},
         kubernetes::{Cluster, IMAGE, NODE},
@@ -22,7 +13,10 @@ use eco_tests::{
     wait,
 };
 
-const NAMESPACE: &str = "gpus";
+use crate::{
+    AMD, AMD_ADDRESS, AMD_CARD, MACHINE, NAMESPACE, Observed, QUIET_SECONDS, drawn, file, of_pod,
+    policy, put_amd, uuid,
+};
 
 /// What each NVIDIA GPU draws at rest, and what its process adds, in W.
 const NVIDIA: [(f64, f64); 4] = [(50.0, 100.0), (60.0, 80.0), (70.0, 90.0), (80.0, 70.0)];
@@ -30,15 +24,6 @@ const NVIDIA: [(f64, f64); 4] = [(50.0, 100.0), (60.0, 80.0), (70.0, 90.0), (80.
 /// Of these, which one is given to pods as copies, and which one is cut by MIG.
 const COPIED: usize = 2;
 const CUT: usize = 3;
-
-/// The same of an AMD GPU.
-const AMD: (f64, f64) = (40.0, 120.0);
-const AMD_CARD: &str = "card0";
-const AMD_ADDRESS: &str = "0000:03:00.0";
-
-/// GPUs rest for so long after the agent's start, so that it can learn what that costs. Were it
-/// shorter on a machine that is too slow, their idle power would be a guess.
-const QUIET_SECONDS: f64 = 5.0;
 
 /// They are in use for so long then: as long as the test needs to look, many times over.
 fn used_seconds() -> f64 {
@@ -160,11 +145,7 @@ impl Paid {
     }
 }
 
-/// What the stand-in calls its GPUs, and the first MIG device of one.
-fn uuid(gpu: usize) -> String {
-    format!("GPU-00000000-0000-0000-0000-{gpu:012}")
-}
-
+/// And the first MIG device of one.
 fn slice_uuid(gpu: usize) -> String {
     format!("MIG-00000000-0000-0000-{gpu:04}-000000000000")
 }
@@ -192,114 +173,18 @@ fn script(named: &Running) -> String {
     gpus.collect()
 }
 
-/// The kernel's files of an AMD GPU that nobody has open.
-fn put_amd(sysfs: &Path, busy_percent: u32, watts: f64) -> Result<()> {
-    let folder = sysfs.join("class/drm").join(AMD_CARD).join("device");
-    let chip = folder.join("hwmon/hwmon3");
-    fs::create_dir_all(&chip)?;
-    fs::write(folder.join("vendor"), "0x1002\n")?;
-    let uevent = format!("DRIVER=amdgpu\nPCI_SLOT_NAME={AMD_ADDRESS}\n");
-    fs::write(folder.join("uevent"), uevent)?;
-    // Each at once, as the kernel writes: the agent may read at any time.
-    let put = |file: &Path, text: String| {
-        let new = file.with_extension("new");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, file))
-    };
-    let busy = folder.join("gpu_busy_percent");
-    put(&busy, format!("{busy_percent}\n"))?;
-    put(&chip.join("power1_average"), format!("{}\n", watts * 1e6))?;
-    Ok(())
-}
-
-struct Observed {
-    agent: Agent,
-    _lab: Lab,
-    sysfs: tempfile::TempDir,
-}
-
-impl Observed {
-    fn start(cluster: &Cluster, script: &str) -> Result<Self> {
-        let lab = Lab::new(script)?;
-        let sysfs = tempfile::tempdir()?;
-        put_amd(sysfs.path(), 0, AMD.0)?;
-        let file = |path: &Path| path.display().to_string();
-        let client = cluster.kubelet_client();
-        let agent = Agent::start(Setup {
-            interval: Duration::from_millis(250),
-            variables: vec![
-                ("ECO_NVML__LIBRARY", file(&lab.library())),
-                ("ECO_KUBERNETES__SOURCE", "kubelet".into()),
-                ("ECO_KUBERNETES__URL", cluster.kubelet()),
-                (
-                    "ECO_KUBERNETES__CA",
-                    file(cluster.authority().certificate()),
-                ),
-                ("ECO_KUBERNETES__CERTIFICATE", file(&client.certificate)),
-                ("ECO_KUBERNETES__KEY", file(&client.key)),
-                (
-                    "ECO_KUBERNETES__POD_RESOURCES",
-                    file(&cluster.pod_resources()),
-                ),
-            ],
-            ..Setup::metered_by(sysfs.path())
-        })?;
-        Ok(Self {
-            agent,
-            _lab: lab,
-            sysfs,
-        })
-    }
-
-    /// All series after the next tick, of which those of GPUs add up to what the GPUs drew. Not
-    /// more often: what ends stays for a hundred looks, and is to be there when it is looked for.
-    fn look(&self) -> Result<Metrics> {
-        self.agent.after_ticks(1)?;
-        let metrics = self.agent.scrape()?;
-        for sample in metrics.select("eco_conservation_error_joules", &[]) {
-            assert_eq!(sample.micro()?, 0, "{}", sample.series());
-        }
-        let of_gpus = [("domain", "gpu")];
-        let mut parts = 0;
-        for kind in ["process", "kernel", "other"] {
-            let filter = [("domain", "gpu"), ("kind", kind)];
-            parts += metrics.sum_micro("eco_unit_energy_joules_total", &filter)?;
-        }
-        for name in ["idle", "departed", "unattributed"] {
-            let name = format!("eco_{name}_energy_joules_total");
-            parts += metrics.sum_micro(&name, &of_gpus)?;
-        }
-        let node = metrics.sum_micro("eco_node_energy_joules_total", &of_gpus)?;
-        assert_eq!(parts, node);
-        Ok(metrics)
-    }
-}
-
-/// GPU joules of a pod.
-fn of_pod(metrics: &Metrics, pod: &str) -> f64 {
-    let labels = [("namespace", NAMESPACE), ("pod", pod), ("domain", "gpu")];
-    metrics.sum("eco_pod_energy_joules_total", &labels)
-}
-
-/// Joules of one GPU in a metric.
-fn of_gpu(metrics: &Metrics, name: &str, device: &str) -> f64 {
-    metrics.sum(name, &[("domain", "gpu"), ("device", device)])
-}
-
-/// By what rule a GPU is divided.
-fn policy(metrics: &Metrics, device: &str) -> String {
-    let filter = [("device", device)];
-    let mut told = metrics.select("eco_gpu_split_info", &filter);
-    let policy = told.next().and_then(|sample| sample.label("policy"));
-    policy.unwrap_or_default().to_owned()
-}
-
-/// What a GPU drew between two looks, and what of it was idle.
-fn drawn(before: &Metrics, after: &Metrics, device: &str) -> (f64, f64) {
-    let grown = |name| of_gpu(after, name, device) - of_gpu(before, name, device);
-    (
-        grown("eco_node_energy_joules_total"),
-        grown("eco_idle_energy_joules_total"),
-    )
+/// Where an agent asks about the pods of a cluster.
+fn pods_of(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let client = cluster.kubelet_client();
+    let authority = cluster.authority().certificate();
+    let devices = cluster.pod_resources();
+    vec![
+        ("ECO_KUBERNETES__URL", cluster.kubelet()),
+        ("ECO_KUBERNETES__CA", file(authority)),
+        ("ECO_KUBERNETES__CERTIFICATE", file(&client.certificate)),
+        ("ECO_KUBERNETES__KEY", file(&client.key)),
+        ("ECO_KUBERNETES__POD_RESOURCES", file(&devices)),
+    ]
 }
 
 /// Offers the devices to the kubelet, and waits until pods can ask for them.
@@ -327,6 +212,7 @@ fn offer(cluster: &Cluster) -> Result<Vec<DevicePlugin>> {
 #[test]
 fn a_gpus_joules_are_its_pods_whether_the_driver_names_a_process_or_nobody() {
     needs!(Programs, Root, Bpf, Cgroup);
+    let _alone = MACHINE.lock();
     let Some(cluster) = Cluster::with_devices().unwrap() else {
         return;
     };
@@ -349,7 +235,7 @@ fn a_gpus_joules_are_its_pods_whether_the_driver_names_a_process_or_nobody() {
     let told = [slice, amd, without].map(|pod| pod.devices.as_str());
     assert_eq!(told, [slice_uuid(CUT).as_str(), AMD_ADDRESS, ""]);
 
-    let observed = Observed::start(&cluster, &script(named)).unwrap();
+    let observed = Observed::start(&script(named), pods_of(&cluster)).unwrap();
     let all = Paid::all(named, unnamed);
     let first = observed.look().unwrap();
     wait::until("the NVIDIA GPUs are in use", || {
