@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who pays where a driver names nobody: the pod that the kubelet gave the GPU to.
 //!
-//! A driver shows no process where it is a guest's, where processes are in a namespace that it
-//! does not look into, or where it does not tell at all. Whoever holds a GPU alone is then taken
-//! to have used it. Those who hold copies of one (time-slicing) are taken to have used it alike,
+//! NVIDIA's names no process to one who does not share the host's process ids
+//! (NVIDIA/gpu-operator, issue 629); others may not tell at all. Whoever holds a GPU alone is then
+//! taken to have used it. Those who hold copies of one (time-slicing) are taken to have used it alike,
 //! as the driver gives them turns of one length: a rule, and labelled. An id that only one can
 //! have and that two pods hold is a list that is wrong: nobody pays by it.
 
@@ -20,8 +20,8 @@ use crate::{
     workloads::{homes::Homes, jobs::Jobs},
 };
 
-/// No GPU is shared by more (NVIDIA's plug-in makes 48 copies at most for MPS): a longer list is
-/// not believed.
+/// The multi-process service takes some dozen clients, and turns of more would be of no use: a
+/// longer list is not believed.
 const MOST_HOLDERS: usize = 256;
 
 type Views = [Option<AccountId>; VIEWS];
