@@ -232,9 +232,9 @@ impl Settings<'_> {
         let key = self.serving.key.display();
         let socket = self.socket.display();
         // Who waits for devices waits for the node to say that it has them.
-        let told_every = match self.devices {
-            Devices::Machines => "10s",
-            Devices::Own => "1s",
+        let haste = match self.devices {
+            Devices::Machines => "",
+            Devices::Own => "nodeStatusUpdateFrequency: 1s\n",
         };
         format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1
@@ -257,8 +257,7 @@ localStorageCapacityIsolation: false
 evictionHard: {{imagefs.available: '0%', nodefs.available: '0%', nodefs.inodesFree: '0%'}}
 imageGCHighThresholdPercent: 100
 resolvConf: ''
-nodeStatusUpdateFrequency: {told_every}
-"
+{haste}"
         )
     }
 }
