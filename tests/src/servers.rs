@@ -17,6 +17,7 @@
 
 pub mod authority;
 pub mod collector;
+pub mod device_plugin;
 pub mod helm;
 pub mod image;
 pub mod keda;

@@ -22,7 +22,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::{control_plane::ControlPlane, node::Node};
+use self::{
+    control_plane::ControlPlane,
+    node::{Devices, Node},
+};
 use super::{
     authority::{Authority, Identity},
     find_or_skip, image,
@@ -59,6 +62,20 @@ impl Cluster {
     /// # Errors
     /// When a server does not get ready: with the end of its log.
     pub fn start() -> Result<Option<Self>> {
+        Self::start_with(Devices::Machines)
+    }
+
+    /// Starts one in which pods can ask for devices of a plug-in
+    /// ([`super::device_plugin::DevicePlugin`]), and must do without tokens, secrets and volumes
+    /// in memory. Prints `skipped: why` and answers `None` as [`Self::start`] does.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_devices() -> Result<Option<Self>> {
+        Self::start_with(Devices::Own)
+    }
+
+    fn start_with(devices: Devices) -> Result<Option<Self>> {
         let Some([kubernetes, etcd, containerd]) = find_or_skip(SERVERS) else {
             return Ok(None);
         };
@@ -78,6 +95,7 @@ impl Cluster {
             scratch.path(),
             &authority,
             &kubelet,
+            devices,
         )?;
         let mut cluster = Self {
             node,
@@ -146,10 +164,11 @@ impl Cluster {
         self.node.root().join("pod-resources/kubelet.sock")
     }
 
-    /// The folder in which device plug-ins find the kubelet's socket and put their own.
+    /// The folder in which device plug-ins find the kubelet's socket and put their own, in a
+    /// cluster that has [its own](Self::with_devices).
     #[must_use]
     pub fn device_plugins(&self) -> PathBuf {
-        self.node.root().join("device-plugins")
+        node::device_plugins(self.node.root())
     }
 
     /// The cgroup of all pods, in every hierarchy: `/PREFIX/kubepods`. The prefix is the
