@@ -84,11 +84,22 @@ pub(crate) fn main(socket: &Path, args: &QueryArgs) -> Outcome {
             "{}: a pod is named NAMESPACE/NAME",
             printable(&args.name)
         ))),
-        (Kind::Job, _) => Err(Failure::usage(format!(
-            "{}: a job is named slurm/ID, kubernetes/NAMESPACE/NAME or eco/ID",
-            printable(&args.name)
-        ))),
+        (Kind::Job, _) => Err(Failure::usage(nameless(&args.name))),
     }
+}
+
+/// Why a job's name is none. The number that Slurm prints is what most will try.
+fn nameless(name: &str) -> String {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let guess = if is_number {
+        format!(" (did you mean slurm/{name}?)")
+    } else {
+        String::new()
+    };
+    format!(
+        "{}: a job is named slurm/ID, kubernetes/NAMESPACE/NAME or eco/ID{guess}",
+        printable(name)
+    )
 }
 
 fn write<T: Serialize>(answer: &T, account: Account<'_>, args: &QueryArgs) -> Outcome {
@@ -100,4 +111,17 @@ fn write<T: Serialize>(answer: &T, account: Account<'_>, args: &QueryArgs) -> Ou
         Format::Comment => out::print(&account.comment())?,
     }
     Ok(exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_number_is_taken_for_slurms() {
+        assert!(nameless("4711").ends_with("(did you mean slurm/4711?)"));
+        for other in ["", "train", "47a"] {
+            assert!(!nameless(other).contains("did you mean"), "{other}");
+        }
+    }
 }
