@@ -162,7 +162,8 @@ fn sacct_shows_what_each_job_and_each_task_of_an_array_has_cost() {
         tasks.len() == 2 && tasks.iter().all(|(_, comment)| !comment.is_empty())
     })
     .unwrap();
-    let tasks = cluster.comments(array);
+    let mut tasks = cluster.comments(array);
+    tasks.sort();
     for (task, comment) in &tasks {
         assert!(comment.starts_with("eco:1;"), "{tasks:?}");
         assert_eq!(comment.matches("eco:1").count(), 1, "{tasks:?}");
