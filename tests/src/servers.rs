@@ -23,6 +23,7 @@ pub mod image;
 pub mod keda;
 pub mod kubernetes;
 pub mod kwok;
+pub mod openmpi;
 pub mod prometheus;
 pub mod server;
 pub mod slurm;

@@ -7,7 +7,10 @@ mod part;
 mod parts;
 mod workloads;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use eco_intensity::Emissions;
 use eco_usage::{State, Tier, bpf::kernel_release};
@@ -364,6 +367,13 @@ fn estimated(core: &Core) -> bool {
     core.meters
         .iter()
         .any(|slot| slot.is_present() && slot.descriptor.source.is_estimate())
+}
+
+/// Where the joules come from, each source once.
+fn sources(core: &Core) -> Vec<String> {
+    let present = core.meters.iter().filter(|slot| slot.is_present());
+    let labels: BTreeSet<&str> = present.map(|slot| slot.descriptor.source.label()).collect();
+    labels.into_iter().map(str::to_owned).collect()
 }
 
 /// By domain, over the meters that are there.
