@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// An `eco serve` of one's own, on the loopback. Dropped, it is killed.
+/// An `eco serve` of one's own. Dropped, it is killed.
 pub struct Serve {
     _server: Server,
     port: u16,
@@ -27,7 +27,7 @@ impl Serve {
     /// When it does not get ready.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let port = free_port()?;
-        let (mut server, scratch) = launch(port, arguments)?;
+        let (mut server, scratch) = launch("127.0.0.1", port, arguments)?;
         server.until_ready(|| {
             let ready = http::get(&format!("http://127.0.0.1:{port}/readyz"));
             ready.is_ok_and(|answer| answer.status == 200)
@@ -40,13 +40,13 @@ impl Serve {
     }
 
     /// Starts one that the API server decides for: over TLS, so nothing here can tell when it is
-    /// ready.
+    /// ready. It listens at `address`, where the API server is to find it.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn delegated(arguments: &[&str]) -> Result<Self> {
+    pub fn delegated(address: &str, arguments: &[&str]) -> Result<Self> {
         let port = free_port()?;
-        let (server, scratch) = launch(port, arguments)?;
+        let (server, scratch) = launch(address, port, arguments)?;
         Ok(Self {
             _server: server,
             port,
@@ -81,11 +81,11 @@ impl Serve {
     }
 }
 
-fn launch(port: u16, arguments: &[&str]) -> Result<(Server, tempfile::TempDir)> {
+fn launch(address: &str, port: u16, arguments: &[&str]) -> Result<(Server, tempfile::TempDir)> {
     let scratch = tempfile::Builder::new().prefix("eco-test-").tempdir()?;
     let mut launch = Launch::new("eco-serve", scratch.path(), &programs::eco())?
         .arg("serve")
-        .flag("listen", format!("127.0.0.1:{port}"));
+        .flag("listen", format!("{address}:{port}"));
     for argument in arguments {
         launch = launch.arg(argument);
     }

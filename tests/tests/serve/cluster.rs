@@ -45,7 +45,8 @@ impl<'a> Api<'a> {
         let token_file = scratch.path().join("token");
         fs::write(&token_file, token).unwrap();
         cluster.apply(&roles(helm)).unwrap();
-        let serve = Serve::delegated(&[
+        let address = cluster.node_address().unwrap();
+        let arguments = [
             "--store",
             &store.url(),
             "--power-window",
@@ -56,10 +57,13 @@ impl<'a> Api<'a> {
             cluster.authority().certificate().to_str().unwrap(),
             "--kubernetes-token-file",
             token_file.to_str().unwrap(),
-        ])
-        .unwrap();
+        ];
+        let serve = Serve::delegated(&address, &arguments).unwrap();
         let port = serve.port().to_string();
-        cluster.apply(&AGGREGATION.replace("PORT", &port)).unwrap();
+        let aggregation = AGGREGATION
+            .replace("PORT", &port)
+            .replace("ADDRESS", &address);
+        cluster.apply(&aggregation).unwrap();
         for service in ["v1beta2.custom.metrics.k8s.io", "v1.eco-observer.github.io"] {
             let what = format!("apiservice/{service}");
             cluster.wait_for(&what, "condition=Available").unwrap();
@@ -99,12 +103,22 @@ fn roles(helm: &Helm<'_>) -> String {
     roles.join("\n---\n")
 }
 
-/// The chart has a Service with addresses; here there is no network of pods to have them in.
+/// The chart's Service has pods; this one has a process of the node's.
 const AGGREGATION: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: eco-serve, namespace: eco}
-spec: {type: ExternalName, externalName: localhost, ports: [{port: PORT}]}
+spec: {ports: [{name: https, port: PORT}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: eco-serve
+  namespace: eco
+  labels: {kubernetes.io/service-name: eco-serve}
+addressType: IPv4
+endpoints: [{addresses: [ADDRESS], conditions: {ready: true}}]
+ports: [{name: https, port: PORT}]
 ---
 apiVersion: apiregistration.k8s.io/v1
 kind: APIService

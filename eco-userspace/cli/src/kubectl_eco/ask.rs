@@ -122,7 +122,7 @@ fn advice(said: &str) -> Option<String> {
     let is_missing = said.contains("could not find the requested resource");
     let is_down = said.contains("ServiceUnavailable") || said.contains("service unavailable");
     if is_missing {
-        return Some("is eco serve installed here? See deploy/README.md".into());
+        return Some("is eco serve installed here? See docs/kubernetes.md".into());
     }
     is_down.then(|| format!("see `kubectl get apiservice v1.{GROUP}` and the log of eco-serve"))
 }
