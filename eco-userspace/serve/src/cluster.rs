@@ -12,7 +12,7 @@ use std::{
 };
 
 use eco_https::escaped;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::http_client::{Answer, Body, HttpClient, HttpError, Remote};
@@ -157,6 +157,8 @@ impl Cluster {
     ) -> Result<BTreeSet<String>, ClusterError> {
         #[derive(Deserialize)]
         struct List {
+            // Not `default`: what has no items is no list.
+            #[serde(deserialize_with = "null_if_empty")]
             items: Vec<Object>,
         }
         #[derive(Deserialize)]
@@ -307,6 +309,16 @@ fn access_review(user: &User, act: &Act) -> Value {
     })
 }
 
+/// Go writes a list that was never filled as `null`: the API server does where a selector picks
+/// nothing.
+fn null_if_empty<'de, D, T>(list: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(list)?.unwrap_or_default())
+}
+
 fn parse<T: DeserializeOwned>(what: &'static str, answer: &Answer) -> Result<T, ClusterError> {
     if !answer.status.is_success() {
         #[derive(Deserialize)]
@@ -347,6 +359,17 @@ mod tests {
             server.asked()[0].path,
             "/api/v1/namespaces/n%2F..%2Fx/pods?resourceVersion=0&labelSelector=app%20in%20%28a%2Cb%29"
         );
+    }
+
+    #[tokio::test]
+    async fn no_pods_are_an_empty_list_and_no_list_is_an_error() {
+        for none in [r#"{"items":null}"#, r#"{"items":[]}"#] {
+            let (cluster, _server) = cluster(200, none).await;
+            let pods = cluster.pods("n", Some("app=x")).await;
+            assert_eq!(pods, Ok(BTreeSet::new()), "{none}");
+        }
+        let (cluster, _server) = cluster(200, r#"{"kind":"Status"}"#).await;
+        assert!(cluster.pods("n", None).await.is_err());
     }
 
     #[tokio::test]

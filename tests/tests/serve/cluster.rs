@@ -26,7 +26,7 @@ use eco_tests::{
 };
 use serde_json::Value;
 
-const METRICS: &str = "/apis/custom.metrics.k8s.io/v1beta2";
+pub(crate) const METRICS: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 const ECO: &str = "/apis/eco-observer.github.io/v1";
 
 /// `eco serve` behind the API server of a cluster.
@@ -158,7 +158,7 @@ spec:
     )
 }
 
-fn quantity(value: &Value) -> f64 {
+pub(crate) fn quantity(value: &Value) -> f64 {
     let text = value.as_str().unwrap();
     let (number, scale) = match text.strip_suffix('m') {
         Some(milli) => (milli, 1e-3),
@@ -170,7 +170,7 @@ fn quantity(value: &Value) -> f64 {
     number.parse::<f64>().unwrap() * scale
 }
 
-fn names(list: &Value) -> Vec<&str> {
+pub(crate) fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().unwrap().iter();
     items
         .map(|item| item["describedObject"]["name"].as_str().unwrap())

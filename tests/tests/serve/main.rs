@@ -7,4 +7,5 @@
 
 mod cluster;
 mod keda;
+mod scale;
 mod stores;

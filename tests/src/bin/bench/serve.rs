@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long `eco serve` takes to answer about a cluster of 10,000 pods.
 //!
-//! The pods are series in a real store. Where a real API server can be started, the pods of one
-//! namespace exist there, so that a `*` is answered as in a cluster: with the list of its pods.
+//! The pods are series in a real store. Where a real API server and kwok can be started, half of
+//! them exist there as pods of simulated nodes, 1,000 in a namespace, and the other half has been
+//! deleted of late: so that a `*` is answered as in a cluster, with the list of its pods.
 
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
 use eco_tests::{
-    serve::{Fleet, Serve},
+    serve::{Fleet, NodeLoad, POD_WATTS, PodLoad, PodReader, Scrapes, Serve},
     servers::{
-        kubernetes::{Cluster, IMAGE},
+        kubernetes::Cluster,
+        kwok::Kwok,
         prometheus::{Kind, Store},
     },
 };
@@ -28,6 +30,8 @@ const PODS: u32 = 10_000;
 const NODES: u32 = 100;
 /// Pods that share a namespace.
 const TOGETHER: u32 = 1_000;
+/// Pods that the API server knows, where there is one.
+const LIVING: u32 = 5_000;
 
 /// A quarter of an hour, and as much again into the future, so that a long benchmark has fresh
 /// samples to the end.
@@ -61,34 +65,36 @@ const QUESTIONS: [(&str, &str, f64); 4] = [
 
 pub(crate) fn run(requests: u32) -> Result<Findings> {
     let cluster = Cluster::start()?;
-    let access = cluster.as_ref().map(furnish).transpose()?;
+    let kwok = match &cluster {
+        Some(cluster) => Kwok::start(cluster)?,
+        None => None,
+    };
+    let population = match (&cluster, &kwok) {
+        (Some(cluster), Some(kwok)) => Population::simulated(cluster, kwok)?,
+        _ => Population::in_the_store_only(),
+    };
+    let living = if population.reader.is_some() {
+        format!("{LIVING} of them on kwok's nodes")
+    } else {
+        "no API server".to_owned()
+    };
     let mut table = Table::new(
-        format!("{PODS} pods on {NODES} nodes, {requests} requests of each, store warm"),
-        &["asked", "store", "p50 ms", "p99 ms", "max ms", "bar ms"],
+        format!("{PODS} pods on {NODES} nodes, {living}; {requests} requests of each, store warm"),
+        &[
+            "asked", "store", "p50 ms", "p99 ms", "max ms", "bar ms", "p99/bar",
+        ],
     );
-    let mut rows = Vec::new();
+    let mut memory = Table::new("memory of eco serve after that", &["store", "peak MiB"]);
+    let (mut rows, mut peaks) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let fleet = Fleet {
-            nodes: NODES,
-            pods: PODS / NODES,
-            per_namespace: TOGETHER,
-            start: now - f64::from(SCRAPES / 2) * INTERVAL,
-            scrapes: SCRAPES,
-            interval: INTERVAL,
-        };
-        let Some(store) = Store::start(kind, "", fleet.samples())? else {
+        let Some((serve, _store)) = population.serve(kind)? else {
             continue;
         };
-        let mut arguments = vec!["--store".to_owned(), store.url()];
-        arguments.extend(access.iter().flat_map(|access| access.arguments.clone()));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let serve = Serve::start(&arguments)?;
         for (asked, path, bar) in QUESTIONS {
-            if path.contains("labelSelector") && access.is_none() {
+            if path.contains("labelSelector") && population.reader.is_none() {
                 continue;
             }
-            let took = ask(&serve, &fleet, path, requests)?;
+            let took = ask(&serve, &population.pods, path, requests)?;
             let quantile = |q| quantile(&took, q);
             table.row([
                 asked.to_owned(),
@@ -97,84 +103,125 @@ pub(crate) fn run(requests: u32) -> Result<Findings> {
                 shown(quantile(0.99), 1),
                 shown(quantile(1.0), 1),
                 shown(bar, 0),
+                shown(quantile(0.99) / bar, 2),
             ]);
             rows.push(json!({
                 "asked": asked, "store": format!("{kind:?}"), "bar_ms": bar,
                 "p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "max_ms": quantile(1.0),
             }));
         }
+        let peak = serve.peak_resident_bytes()?;
+        memory.row([
+            format!("{kind:?}"),
+            shown(peak as f64 / (1024.0 * 1024.0), 1),
+        ]);
+        peaks.push(json!({ "store": format!("{kind:?}"), "peak_resident_bytes": peak }));
     }
     Ok(Findings {
-        tables: vec![table],
+        tables: vec![table, memory],
         json: json!({
             "bench": "serve", "pods": PODS, "nodes": NODES, "requests": requests,
-            "api_server": access.is_some(), "rows": rows,
+            "api_server": population.reader.is_some(), "rows": rows, "memory": peaks,
         }),
     })
 }
 
-/// How `eco serve` asks the cluster for its pods.
-struct Access {
-    arguments: Vec<String>,
-    _folder: tempfile::TempDir,
+/// Who is asked about.
+struct Population {
+    nodes: Vec<NodeLoad>,
+    /// Namespace and name of those that are asked for by name.
+    pods: Vec<(String, String)>,
+    /// How `eco serve` asks the cluster for its pods.
+    reader: Option<PodReader>,
 }
 
-/// Makes the pods of the first namespace. No node takes them: they exist, and that is all.
-fn furnish(cluster: &Cluster) -> Result<Access> {
-    cluster.namespace("team-0")?;
-    let mut pods = String::new();
-    for pod in 0..TOGETHER {
-        let _ = write!(
-            pods,
-            "apiVersion: v1
-kind: Pod
-metadata: {{name: pod-{pod}, namespace: team-0, labels: {{app: web}}}}
-spec:
-  nodeSelector: {{nobody: has-this}}
-  automountServiceAccountToken: false
-  containers: [{{name: main, image: {IMAGE}, imagePullPolicy: Never}}]
----
-"
-        );
+impl Population {
+    fn in_the_store_only() -> Self {
+        let fleet = Fleet {
+            nodes: NODES,
+            pods: PODS / NODES,
+            per_namespace: TOGETHER,
+            // When they were scraped is decided later.
+            start: 0.0,
+            scrapes: 0,
+            interval: 0.0,
+        };
+        Self::of(fleet.loads().collect(), None)
     }
-    cluster.apply(&pods)?;
-    let token = cluster.token("team-0", "eco-serve")?;
-    cluster.kubectl(&[
-        "create",
-        "clusterrolebinding",
-        "eco-serve",
-        "--clusterrole=view",
-        "--serviceaccount=team-0:eco-serve",
-    ])?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("token");
-    std::fs::write(&file, token)?;
-    let text = |path: &std::path::Path| path.display().to_string();
-    Ok(Access {
-        arguments: vec![
-            // The API server is asked for pods only: what a role costs is not measured here.
-            "--access=everybody".into(),
-            format!("--kubernetes={}", cluster.server()),
-            format!(
-                "--kubernetes-ca-file={}",
-                text(cluster.authority().certificate())
-            ),
-            format!("--kubernetes-token-file={}", text(&file)),
-        ],
-        _folder: folder,
-    })
+
+    fn simulated(cluster: &Cluster, kwok: &Kwok<'_>) -> Result<Self> {
+        kwok.add_nodes(NODES as usize)?;
+        for team in 0..LIVING / TOGETHER {
+            let namespace = format!("team-{team}");
+            cluster.namespace(&namespace)?;
+            kwok.deploy(&namespace, "web", TOGETHER as usize)?;
+        }
+        let living = kwok.pods()?.into_iter().map(|pod| {
+            let load = PodLoad {
+                namespace: pod.namespace,
+                pod: pod.name,
+                uid: pod.uid,
+                watts: POD_WATTS,
+            };
+            (pod.node, load)
+        });
+        let deleted = (LIVING..PODS).map(|number| {
+            let load = PodLoad {
+                namespace: format!("team-{}", number / TOGETHER),
+                pod: format!("pod-{number}"),
+                uid: format!("uid-{number}"),
+                watts: POD_WATTS,
+            };
+            (format!("kwok-{}", number % NODES), load)
+        });
+        let mut nodes: BTreeMap<String, Vec<PodLoad>> = BTreeMap::new();
+        for (node, load) in living.chain(deleted) {
+            nodes.entry(node).or_default().push(load);
+        }
+        let nodes = nodes.into_iter();
+        let nodes = nodes.map(|(name, pods)| NodeLoad { name, pods });
+        let reader = PodReader::new(cluster, "default")?;
+        Ok(Self::of(nodes.collect(), Some(reader)))
+    }
+
+    fn of(nodes: Vec<NodeLoad>, reader: Option<PodReader>) -> Self {
+        let pods = nodes.iter().flat_map(|node| &node.pods);
+        let pods = pods.map(|load| (load.namespace.clone(), load.pod.clone()));
+        Self {
+            pods: pods.collect(),
+            nodes,
+            reader,
+        }
+    }
+
+    /// An `eco serve` in front of a store that has scraped them; `None` where there is no such
+    /// store.
+    fn serve(&self, kind: Kind) -> Result<Option<(Serve, Store)>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let scrapes = Scrapes {
+            start: now - f64::from(SCRAPES / 2) * INTERVAL,
+            count: SCRAPES,
+            interval: INTERVAL,
+        };
+        let samples = scrapes.of(self.nodes.iter().cloned());
+        let Some(store) = Store::start(kind, "", samples)? else {
+            return Ok(None);
+        };
+        let url = store.url();
+        let mut arguments = vec!["--store", url.as_str()];
+        arguments.extend(self.reader.iter().flat_map(PodReader::arguments));
+        Ok(Some((Serve::start(&arguments)?, store)))
+    }
 }
 
 /// How long each request took, in ms; each is about another pod.
-fn ask(serve: &Serve, fleet: &Fleet, path: &str, requests: u32) -> Result<Vec<f64>> {
+fn ask(serve: &Serve, pods: &[(String, String)], path: &str, requests: u32) -> Result<Vec<f64>> {
     const WARM_UP: u32 = 20;
     let mut took = Vec::new();
     for request in 0..WARM_UP + requests {
         // A stride that meets all nodes and namespaces.
-        let pod = request.wrapping_mul(7919) % PODS;
-        let path = path
-            .replace("NAMESPACE", &fleet.namespace(pod))
-            .replace("POD", &format!("pod-{pod}"));
+        let (namespace, pod) = &pods[(request.wrapping_mul(7919) % PODS) as usize];
+        let path = path.replace("NAMESPACE", namespace).replace("POD", pod);
         let begun = Instant::now();
         let answer = serve.get(&path)?;
         let elapsed = begun.elapsed();
