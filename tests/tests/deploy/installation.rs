@@ -2,12 +2,7 @@
 //! The chart, installed once for all tests of this program: both programs run as pods of the
 //! real node, and a store scrapes the agent.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::{Once, OnceLock},
-};
+use std::{fs, path::Path, process::Command, sync::OnceLock};
 
 use eco_tests::{
     http, programs,
@@ -22,24 +17,13 @@ use eco_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::chart;
+use crate::{chart, manifests, monitoring};
 
 /// The image that is made of both programs.
 const ECO: &str = "docker.io/local/eco";
 
 /// Where it is installed.
 pub(crate) const NAMESPACE: &str = "eco";
-
-/// A pod of somebody else, which uses the CPU.
-const NEIGHBOUR: &str = "apiVersion: v1
-kind: Pod
-metadata: {name: neighbour, namespace: shop, labels: {app: web}}
-spec:
-  hostNetwork: true
-  automountServiceAccountToken: false
-  containers:
-  - {name: main, image: 'IMAGE', imagePullPolicy: Never, command: [sh, -c, 'while :; do :; done']}
-";
 
 /// What runs.
 pub(crate) struct Installation {
@@ -69,9 +53,11 @@ impl Installation {
     }
 
     fn install(cluster: &'static Cluster, helm: &Helm<'_>) -> Self {
-        namespace(cluster);
+        // Whether they are is its own test's to say.
+        let _ = manifests::are_taken_by_the_api_server(cluster);
         cluster.namespace("shop").unwrap();
-        cluster.apply(&NEIGHBOUR.replace("IMAGE", IMAGE)).unwrap();
+        cluster.apply(&busy_pod("neighbour")).unwrap();
+        monitoring::define(cluster);
         load_image(cluster);
         let (agent_port, serve_port) = (free_port().unwrap(), free_port().unwrap());
         let scraped = scrape("eco", &[&format!("127.0.0.1:{agent_port}")]);
@@ -104,6 +90,8 @@ impl Installation {
             },
             "tlsSecret": "eco-serve",
             "caBundle": certificate(cluster),
+            "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": true},
         });
         let file = state.path().join("values.json");
         fs::write(&file, values.to_string()).unwrap();
@@ -145,10 +133,19 @@ impl Installation {
     }
 }
 
-/// Whoever comes first makes it.
-pub(crate) fn namespace(cluster: &Cluster) {
-    static MADE: Once = Once::new();
-    MADE.call_once(|| cluster.namespace(NAMESPACE).unwrap());
+/// A pod of somebody else, in the namespace `shop`, which uses the CPU.
+pub(crate) fn busy_pod(name: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}
+spec:
+  hostNetwork: true
+  automountServiceAccountToken: false
+  containers:
+  - {{name: main, image: '{IMAGE}', imagePullPolicy: Never, command: [sh, -c, 'while :; do :; done']}}
+"
+    )
 }
 
 /// Gives eco serve a certificate under which the API server knows it. Returns who signed it, as

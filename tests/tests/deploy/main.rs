@@ -5,10 +5,13 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod accounts;
 mod agent;
 mod installation;
 mod manifests;
+mod monitoring;
 mod serve;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 

@@ -71,7 +71,7 @@ fn the_neighbours_watts_come_through_it(installed: &Installation) {
     };
     for pods in [
         "neighbour/power_watts",
-        "*/power_watts?labelSelector=app%3Dweb",
+        "*/power_watts?labelSelector=app%3Dneighbour",
     ] {
         let path = format!("{METRICS}/namespaces/shop/pods/{pods}");
         let list = wait::until_some(&format!("{path} is answered"), || {
