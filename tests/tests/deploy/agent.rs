@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     chart,
     installation::{Installation, NAMESPACE, busy_pod},
+    job,
 };
 
 #[test]
@@ -37,6 +38,8 @@ fn the_charts_agent_measures_its_neighbours_on_a_real_node_without_privilege() {
     assert_eq!(context["privileged"], false);
     assert_eq!(context["readOnlyRootFilesystem"], true);
     assert!(context["capabilities"]["add"].as_array().unwrap().len() <= 4);
+    // Before the next, which starts the agent anew.
+    job::a_training_job_of_pods_is_one_job_and_each_rank_knows_its_part(installed);
     it_believes_the_kubelet_by_its_authority_alone(installed);
 }
 

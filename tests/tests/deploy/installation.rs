@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::{chart, manifests, monitoring};
 
-/// The image that is made of both programs.
-const ECO: &str = "docker.io/local/eco";
+/// The image that is made of both programs, with this crate's `workload` for those who use it.
+pub(crate) const ECO_IMAGE: &str = "docker.io/local/eco:1";
 
 /// Where it is installed.
 pub(crate) const NAMESPACE: &str = "eco";
@@ -68,8 +68,9 @@ impl Installation {
         let kubelet = kubelet.ancestors().nth(2).unwrap();
         let kubelet_port = cluster.kubelet();
         let kubelet_port = kubelet_port.rsplit(':').next().unwrap();
+        let (repository, tag) = ECO_IMAGE.rsplit_once(':').unwrap();
         let values = json!({
-            "image": {"repository": ECO, "tag": "1", "pullPolicy": "Never"},
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "agent": {
                 // There is no network of pods.
                 "hostNetwork": true,
@@ -195,10 +196,8 @@ fn load_image(cluster: &Cluster) {
         "root:x:0:0:root:/:/bin/sh\n",
     )
     .unwrap();
-    for program in [programs::eco_agent(), programs::eco()] {
+    for program in [programs::eco_agent(), programs::eco(), programs::workload()] {
         image::with_libraries(&program, root.path()).unwrap();
     }
-    cluster
-        .load_image(&format!("{ECO}:1"), root.path())
-        .unwrap();
+    cluster.load_image(ECO_IMAGE, root.path()).unwrap();
 }

@@ -8,6 +8,7 @@
 mod accounts;
 mod agent;
 mod installation;
+mod job;
 mod manifests;
 mod monitoring;
 mod serve;

@@ -26,6 +26,8 @@ use eco_tests::{
 };
 use serde_json::Value;
 
+use crate::one_cluster_at_a_time;
+
 pub(crate) const METRICS: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 const ECO: &str = "/apis/eco-observer.github.io/v1";
 
@@ -215,6 +217,7 @@ fn kubectl_eco(cluster: &Cluster, folder: &Path, config: &Path, arguments: &[&st
 
 #[test]
 fn a_cluster_asks_eco_as_a_part_of_itself() {
+    let _turn = one_cluster_at_a_time();
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };
@@ -424,6 +427,7 @@ spec:
 
 #[test]
 fn an_autoscaler_follows_the_watts_of_real_pods() {
+    let _turn = one_cluster_at_a_time();
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };

@@ -19,7 +19,10 @@ use eco_tests::{
 };
 use serde_json::Value;
 
-use super::cluster::{METRICS, names, quantity};
+use crate::{
+    cluster::{METRICS, names, quantity},
+    one_cluster_at_a_time,
+};
 
 /// What a node, a namespace and a pod of an answer is, with its joules or watts.
 type Amounts = BTreeMap<String, f64>;
@@ -117,6 +120,7 @@ impl Truth {
 
 #[test]
 fn in_a_large_cluster_every_pod_is_there_once_and_the_sums_are_right() {
+    let _turn = one_cluster_at_a_time();
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };

@@ -149,6 +149,8 @@ fn launch_apiserver(
         .flag("enable-aggregator-routing", "true")
         .flag("service-cluster-ip-range", "10.96.0.0/16")
         .flag("allow-privileged", "true")
+        // Or `kubectl logs` and `exec` look for the node by its name, which no DNS knows.
+        .flag("kubelet-preferred-address-types", "InternalIP")
         .flag("client-ca-file", authority.certificate())
         .flag("authorization-mode", "Node,RBAC")
         .flag("enable-admission-plugins", "NodeRestriction")
