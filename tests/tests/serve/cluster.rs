@@ -341,6 +341,12 @@ fn a_tenants_token_sees_its_namespace_only(cluster: &Cluster) {
         "{text}"
     );
     assert_eq!(lines.len(), 3, "{text}");
+    let labelled = eco(&["pods", "--window", "10m", "-l", "app=b", "--no-headers"]);
+    let text = String::from_utf8_lossy(&labelled.stdout);
+    assert!(
+        text.starts_with("team-0   pod-1 ") && text.lines().count() == 1,
+        "{labelled:?}"
+    );
     let yaml = eco(&["pod", "pod-0", "-o", "yaml"]);
     assert!(
         String::from_utf8_lossy(&yaml.stdout).contains("\npod: pod-0\n"),
