@@ -139,6 +139,18 @@ impl Cluster {
         self.control_plane.address()
     }
 
+    /// The node's address, which is that of its pods, too; the kubelet has found it.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn node_address(&self) -> Result<String> {
+        let address = r#"jsonpath={.status.addresses[?(@.type=="InternalIP")].address}"#;
+        let told = self.kubectl(&["get", "node", NODE, "-o", address])?;
+        // Its IPv4 address first, where it has both.
+        let first = told.split(' ').next().unwrap_or_default();
+        Ok(first.to_owned())
+    }
+
     /// Who vouches for the cluster's servers and for who speaks with them, the kubelet included.
     #[must_use]
     pub fn authority(&self) -> &Authority {
@@ -205,7 +217,8 @@ impl Cluster {
             .stderr(Stdio::piped());
         let mut child = apply.spawn().context("cannot start kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(yaml.as_bytes())?;
+            // Where kubectl has ended before it has read all of it, it says why.
+            let _ = stdin.write_all(yaml.as_bytes());
         }
         let output = child.wait_with_output()?;
         finished(&apply, &output).map(drop)

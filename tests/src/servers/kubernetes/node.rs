@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -43,7 +44,10 @@ impl Node {
         let runtime = start_containerd(containerd, scratch, &socket)?;
         let cgroup = format!("/{}", unique_name());
         let port = free_port()?;
-        let serving = authority.issue("kubelet-server", NODE, "", &["127.0.0.1", NODE])?;
+        let address = machine_address();
+        let mut hosts = vec!["127.0.0.1", NODE];
+        hosts.extend(address.as_deref());
+        let serving = authority.issue("kubelet-server", NODE, "", &hosts)?;
         let launch = launch_kubelet(&kubernetes.path("bin/kubelet"), scratch, devices)?;
         // Short: sockets are in it, and their paths have at most 107 characters.
         let root = launch.state().to_owned();
@@ -260,6 +264,14 @@ resolvConf: ''
 {haste}"
         )
     }
+}
+
+/// The address that the kubelet takes for the node's: the one from which the machine would go out.
+fn machine_address() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent. An address for documentation, RFC 5737.
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
 }
 
 /// The kubelet wants it to be there.
