@@ -4,6 +4,7 @@
 //! - [`file`](mod@file) opens it: makes it, brings it up to date, refuses a newer one, sets a
 //!   broken one aside.
 //! - [`sample`] is what a tick leaves, [`writer`] puts it there and thins out what is old.
+//! - [`read`] adds up what was used from one time to another.
 //! - [`run`] is a command or job that has ended, [`hardware`] what it ran on.
 //! - [`recorder`] is the thread that does so, and the bounded hand-over to it.
 //!
@@ -11,6 +12,7 @@
 
 pub mod file;
 pub mod hardware;
+pub mod read;
 pub mod recorder;
 pub mod retention;
 pub mod run;
