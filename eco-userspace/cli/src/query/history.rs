@@ -14,17 +14,15 @@ use eco_history::{
     sample::{EnergyByDomain, total_uj},
 };
 use eco_meter::Domain;
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Format, Kind, table};
 use crate::{
     exit::{self, Failure, Outcome},
+    history::{self, place},
     out::{self, printable},
 };
-
-/// Where the node's agent keeps its own, unless it was told otherwise.
-const NODE: &str = "/var/lib/eco/carbon_history.db";
 
 /// How far back an answer reaches if nobody says, in seconds.
 const HOUR: i64 = 3_600;
@@ -161,7 +159,7 @@ pub(super) fn main(kind: Kind, name: Option<&str>, format: Format, args: &PastAr
             rfc3339(to)
         )));
     }
-    let path = args.history.as_deref().unwrap_or(Path::new(NODE));
+    let path = args.history.as_deref().unwrap_or(Path::new(place::NODE));
     let mut answer = ask(path, kind, name, from, to)?;
     if let (Kind::Namespace, Some(name)) = (kind, name) {
         let within = |unit: &UnitAnswer| unit.unit.namespace.as_deref() == Some(name);
@@ -325,24 +323,9 @@ fn rfc3339(at: i64) -> String {
     Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
 }
 
-/// In Unix seconds: a span back from now, a day, or a moment.
+/// In Unix seconds.
 fn moment(text: &str) -> Result<i64, String> {
-    let now = Timestamp::now().as_second();
-    if let Some(ago) = parse_duration(text) {
-        let ago = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
-        return Ok(now.saturating_sub(ago));
-    }
-    let day = |day: Date| Some(day.to_zoned(TimeZone::system()).ok()?.timestamp());
-    let at = match text.parse::<Timestamp>() {
-        Ok(at) => Some(at),
-        Err(_) => text.parse::<Date>().ok().and_then(day),
-    };
-    at.map(Timestamp::as_second).ok_or_else(|| {
-        format!(
-            "`{}` is no time; give a span (2h, 7d), a day (2026-11-25) or RFC 3339",
-            printable(text)
-        )
-    })
+    history::moment(text).map(|ms| ms.div_euclid(1000))
 }
 
 /// In seconds.
@@ -373,18 +356,6 @@ mod tests {
             "99999999999999999999d",
         ] {
             assert!(length(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_moment_is_a_span_ago_a_day_or_rfc_3339() {
-        assert_eq!(moment("1970-01-01T00:01:00Z"), Ok(60));
-        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Ok(0));
-        assert!(moment("2026-11-25").is_ok());
-        let ago = Timestamp::now().as_second() - moment("1h").unwrap();
-        assert!((3_600..3_700).contains(&ago), "{ago}");
-        for bad in ["", "yesterday", "-1h", "2026-13-01", "NaN", "1e99d"] {
-            assert!(moment(bad).is_err(), "{bad:?}");
         }
     }
 
