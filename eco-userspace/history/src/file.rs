@@ -98,12 +98,34 @@ impl FileError {
     }
 }
 
+/// How a change is made safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Journal {
+    /// The agent's file: one writer, each second, on a disk of the machine's own.
+    Log,
+    /// A user's: a run now and then, perhaps in a home that several machines mount, where
+    /// SQLite's log cannot be shared (sqlite.org/wal.html) and locks can.
+    Rollback,
+}
+
 /// Opens the file to write, makes it (mode 0600) and its folder if need be, and brings its
 /// schema up to date. Does not look for damage: [`check`].
 ///
 /// # Errors
 /// When it cannot be opened, is a newer eco's or something else's, or is plainly damaged.
 pub fn open(path: &Path) -> Result<Connection, FileError> {
+    open_with(path, Journal::Log)
+}
+
+/// The same for a user's own file, which several machines may write to.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_shared(path: &Path) -> Result<Connection, FileError> {
+    open_with(path, Journal::Rollback)
+}
+
+fn open_with(path: &Path, journal: Journal) -> Result<Connection, FileError> {
     let failed = |why: io::Error| FileError::Io {
         path: path.to_owned(),
         why: why.to_string(),
@@ -133,9 +155,16 @@ pub fn open(path: &Path) -> Result<Connection, FileError> {
         db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")
             .map_err(of)?;
     }
-    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+    let mode = match journal {
+        Journal::Log => "PRAGMA journal_mode = WAL",
+        Journal::Rollback => "PRAGMA journal_mode = DELETE",
+    };
+    db.query_row(mode, [], |_| Ok(())).map_err(of)?;
+    if journal == Journal::Log {
+        db.execute_batch(SETTINGS).map_err(of)?;
+    }
+    db.execute_batch("PRAGMA trusted_schema = OFF")
         .map_err(of)?;
-    db.execute_batch(SETTINGS).map_err(of)?;
     db.set_prepared_statement_cache_capacity(48);
     if found < SCHEMA {
         migrate(&mut db, path)?;
@@ -234,7 +263,6 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA journal_size_limit = 4194304;
 PRAGMA cache_size = -1024;
 PRAGMA temp_store = MEMORY;
-PRAGMA trusted_schema = OFF;
 ";
 
 fn version(db: &Connection, path: &Path) -> Result<i64, FileError> {
@@ -357,6 +385,23 @@ mod tests {
             .unwrap();
         assert_eq!(events, 1);
         assert!(crate::run::put(&db, &crate::run::Run::default()).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_machines_may_share_has_no_log_beside_it() {
+        let (_folder, path) = place();
+        for _ in 0..2 {
+            let db = open_shared(&path).unwrap();
+            let mode: String = db
+                .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(mode, "delete");
+            assert!(is_private(&path));
+            assert!(!PathBuf::from(with(path.as_os_str(), "-wal")).exists());
+            drop(db);
+            // Whoever opened it as the agent would have changes nothing for good.
+            drop(open(&path).unwrap());
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ pub fn keep(path: &Path, run: &Run) -> Result<bool, FileError> {
 }
 
 fn try_keep(path: &Path, run: &Run) -> Result<bool, FileError> {
-    let db = file::open(path)?;
+    let db = file::open_shared(path)?;
     let put = || {
         let change = Transaction::new_unchecked(&db, TransactionBehavior::Immediate)?;
         let is_new = put(&change, run)?;
