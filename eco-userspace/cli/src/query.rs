@@ -81,7 +81,7 @@ enum Kind {
     Vm,
     /// A cgroup that is nothing else.
     Cgroup,
-    /// Processes of one command.
+    /// Processes of one command; the kernel's threads, and all that are not shown by name.
     Process,
     /// The whole machine, by its meters.
     Node,
@@ -106,12 +106,21 @@ impl Kind {
         }
     }
 
-    /// The kind of units that is looked up for it; none for the node itself.
-    fn unit(self) -> Option<&'static str> {
+    /// The kinds of units that are looked up for it; none for the node itself.
+    fn units(self) -> &'static [&'static str] {
         match self {
-            Self::Node => None,
-            Self::Namespace => Some(Self::Pod.label()),
-            other => Some(other.label()),
+            Self::Node => &[],
+            Self::Namespace | Self::Pod => &["pod"],
+            // With those whom nobody shows by name: so the list adds up to what the meters say.
+            Self::Process => &["process", "kernel", "other"],
+            Self::Job => &["job"],
+            Self::Container => &["container"],
+            Self::Systemd => &["systemd"],
+            Self::User => &["user"],
+            Self::Run => &["run"],
+            Self::Step => &["step"],
+            Self::Vm => &["vm"],
+            Self::Cgroup => &["cgroup"],
         }
     }
 }
@@ -132,6 +141,10 @@ enum Format {
 
 pub(crate) fn main(socket: &Path, args: &QueryArgs) -> Outcome {
     if args.past.are_given() {
+        if args.elapsed.is_some() {
+            let why = "--elapsed is for a job's line by the agent; the history knows its own times";
+            return Err(Failure::usage(why));
+        }
         return history::main(args.kind, args.name.as_deref(), args.format, &args.past);
     }
     let name = args.name.as_deref().ok_or_else(|| {

@@ -34,7 +34,8 @@ const PODS: [(&str, &str, u64); 2] = [
     ("u2", "shop/\u{1b}[2J,\"x\"", 250_000),
 ];
 
-/// A history of two hours and a half minute: 1 J/s and 0.25 J/s of pods, 2 J/s of the meter.
+/// A history of two hours and a half minute: 1 J/s and 0.25 J/s of pods, which are the same joules
+/// as those of a process and of what is not shown by name, and 2 J/s of the meter.
 fn history() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE_NAME);
@@ -46,22 +47,37 @@ fn history() -> (tempfile::TempDir, PathBuf) {
         source: "rapl-powercap".into(),
         estimated: false,
     });
-    let units = PODS.map(|(name, title, uj)| {
-        let mut amounts = UnitAmounts {
-            cpu_ns: 500_000_000,
-            carbon_ng: Some(7),
-            ..UnitAmounts::default()
-        };
+    let processes = [("python", 1_000_000), ("other", 250_000)];
+    let mut units = PODS
+        .map(|(name, title, uj)| {
+            let mut amounts = UnitAmounts {
+                cpu_ns: 500_000_000,
+                carbon_ng: Some(7),
+                ..UnitAmounts::default()
+            };
+            amounts.energy_uj[0] = Some(uj);
+            let unit = Unit {
+                kind: "pod".into(),
+                name: name.into(),
+                title: title.into(),
+                namespace: Some("shop".into()),
+                ..Unit::default()
+            };
+            (Arc::new(unit), amounts)
+        })
+        .to_vec();
+    units.extend(processes.map(|(name, uj)| {
+        let kind = if name == "other" { name } else { "process" };
+        let mut amounts = UnitAmounts::default();
         amounts.energy_uj[0] = Some(uj);
         let unit = Unit {
-            kind: "pod".into(),
+            kind: kind.into(),
             name: name.into(),
-            title: title.into(),
-            namespace: Some("shop".into()),
+            title: name.into(),
             ..Unit::default()
         };
         (Arc::new(unit), amounts)
-    });
+    }));
     let counted = MeterAmounts {
         energy_uj: 2_000_000,
         idle_uj: 750_000,
@@ -73,7 +89,7 @@ fn history() -> (tempfile::TempDir, PathBuf) {
             span_ms: 1000,
             cpu_ns: 1_000_000_000,
             meters: vec![(meter.clone(), counted)],
-            units: units.to_vec(),
+            units: units.clone(),
             ..Sample::default()
         };
         writer.put(&sample).unwrap();
@@ -152,6 +168,16 @@ fn a_namespace_is_its_pods_and_the_node_its_meters() {
     assert!(
         node["node"]["carbon_grams"].is_null(),
         "no intensity was known"
+    );
+    let processes = json(&ask(&path, &["process", "--format", "json"]));
+    let of_all = processes["units"].as_array().unwrap().iter();
+    let of_all: f64 = of_all
+        .map(|unit| unit["total_joules"].as_f64().unwrap())
+        .sum();
+    assert_eq!(
+        of_all,
+        (2.0 - 0.75) * SECONDS as f64,
+        "with what is not shown by name"
     );
     let csv = stdout(&ask(&path, &["node", "--format", "csv"]));
     assert_eq!(

@@ -26,8 +26,8 @@ pub struct Question {
     pub from: UnixSeconds,
     /// Up to this one, which is not in it.
     pub to: UnixSeconds,
-    /// Units of this kind; `None`: of the node alone.
-    pub kind: Option<String>,
+    /// Units of these kinds; none: the node alone.
+    pub kinds: Vec<&'static str>,
     /// Of these the ones of that name or title.
     pub name: Option<String>,
 }
@@ -85,7 +85,7 @@ pub fn answer(db: &Connection, question: &Question) -> rusqlite::Result<Answer> 
     for piece in answer.pieces.clone() {
         add_node(&still, piece, &mut answer)?;
         add_meters(&still, piece, &mut meters)?;
-        if let Some(kind) = &question.kind {
+        for kind in &question.kinds {
             add_units(&still, piece, kind, question.name.as_deref(), &mut units)?;
         }
     }

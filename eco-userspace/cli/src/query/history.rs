@@ -199,7 +199,7 @@ fn ask(path: &Path, kind: Kind, name: Option<&str>, from: i64, to: i64) -> Resul
     let question = Question {
         from,
         to,
-        kind: kind.unit().map(str::to_owned),
+        kinds: kind.units().to_vec(),
         name,
     };
     read::answer(&db, &question).map_err(|why| failed(file::FileError::of(path, why)))

@@ -69,7 +69,7 @@ fn asked(db: &Connection, from: i64, to: i64) -> Answer {
     let question = Question {
         from: HOUR + from,
         to: HOUR + to,
-        kind: Some("container".into()),
+        kinds: vec!["container"],
         name: None,
     };
     answer(db, &question).unwrap()
@@ -157,26 +157,29 @@ fn a_time_without_an_agent_is_no_time_that_was_measured() {
 #[test]
 fn a_unit_is_found_by_its_name_or_its_title_and_units_and_idle_are_what_the_meters_counted() {
     let (_folder, db) = written(0..130);
-    let ask = |kind: Option<&str>, name: Option<&str>| {
+    let ask = |kinds: &[&'static str], name: Option<&str>| {
         let question = Question {
             from: HOUR,
             to: HOUR + 130,
-            kind: kind.map(str::to_owned),
+            kinds: kinds.to_vec(),
             name: name.map(str::to_owned),
         };
         answer(&db, &question).unwrap()
     };
     for name in [None, Some("uid-1"), Some("shop/web")] {
-        let units = ask(Some("pod"), name).units;
+        let units = ask(&["pod"], name).units;
         assert_eq!(units.len(), 1, "{name:?}");
         assert_eq!(units[0].amounts.energy_uj[0], Some(130));
         assert_eq!(units[0].amounts.energy_uj[1], None, "not metered");
     }
-    assert!(ask(Some("pod"), Some("' OR 1=1 --")).units.is_empty());
-    let node = ask(None, None);
+    assert!(ask(&["pod"], Some("' OR 1=1 --")).units.is_empty());
+    let node = ask(&[], None);
     assert!(node.units.is_empty() && node.is_estimated());
     let (_, meter) = &node.meters[0];
-    assert_eq!(meter.energy_uj - meter.idle_uj, truth(0..130) + 130);
+    let units = ask(&["container", "pod"], None).units;
+    let used: u64 = units.iter().map(|unit| unit.amounts.rank()).sum();
+    assert_eq!(meter.energy_uj - meter.idle_uj, used);
+    assert_eq!(used, truth(0..130) + 130);
     assert_eq!(
         (node.carbon_ng, node.carbon_is_partial),
         (Some(70 * 3), true)
