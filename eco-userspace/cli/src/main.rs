@@ -5,6 +5,7 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod import;
 mod intensity;
 mod kubectl_eco;
 mod out;
@@ -47,6 +48,7 @@ enum Command {
     Status(status::StatusArgs),
     Query(query::QueryArgs),
     Intensity(intensity::IntensityArgs),
+    Import(import::ImportArgs),
     Calibrate(calibrate::CalibrateArgs),
     Serve(Box<serve::ServeArgs>),
 }
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::main(&cli.socket, &args),
         Command::Query(args) => query::main(&cli.socket, &args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
+        Command::Import(args) => import::main(&args),
         Command::Calibrate(args) => calibrate::main(&args),
         Command::Serve(args) => serve::main(&args),
     };
