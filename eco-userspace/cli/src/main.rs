@@ -5,6 +5,7 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod history;
 mod import;
 mod intensity;
 mod kubectl_eco;
@@ -47,6 +48,7 @@ enum Command {
     Top(top::TopArgs),
     Status(status::StatusArgs),
     Query(query::QueryArgs),
+    History(history::HistoryArgs),
     Intensity(intensity::IntensityArgs),
     Import(import::ImportArgs),
     Calibrate(calibrate::CalibrateArgs),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::main(&cli.socket, &args),
         Command::Status(args) => status::main(&cli.socket, &args),
         Command::Query(args) => query::main(&cli.socket, &args),
+        Command::History(args) => history::main(&args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Import(args) => import::main(&args),
         Command::Calibrate(args) => calibrate::main(&args),

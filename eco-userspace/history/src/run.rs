@@ -1,17 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands and jobs that have ended: what each used, on what, and with which settings.
 
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
 use eco_intensity::{GramsPerKwh, Intensity, Kind, Pue};
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Row, ToSql, Transaction, TransactionBehavior,
+    params,
+};
 use serde::Serialize;
 
-use crate::{sample::Priced, signed, unsigned};
+use crate::{
+    file::{self, FileError},
+    sample::Priced,
+    signed, unsigned,
+};
 
 /// Unix time in milliseconds.
 pub type UnixMillis = i64;
 
 /// So many are kept; older ones go.
 pub const MOST_RUNS: i64 = 100_000;
+
+/// How long whoever keeps a run waits for others that have the file, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// More parameters or metrics than this are not of one run's making.
 pub const MOST_VALUES: usize = 1_000;
@@ -142,7 +159,40 @@ pub struct Wanted {
     pub most: Option<u32>,
 }
 
-/// Keeps a run, with all that belongs to it. Whether it is new: one of the same origin and key is
+/// Keeps a run in the file at `path`, which is made if need be: all of it or nothing. Whether it
+/// is new, as [`put`].
+///
+/// # Errors
+/// When the file cannot be opened or written.
+pub fn keep(path: &Path, run: &Run) -> Result<bool, FileError> {
+    let since = Instant::now();
+    loop {
+        let is_busy = |why: &FileError| {
+            let FileError::Sqlite { why, .. } = why else {
+                return false;
+            };
+            why.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+        };
+        match try_keep(path, run) {
+            // SQLite waits for others by itself, but not while one of them makes the file.
+            Err(why) if is_busy(&why) && since.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            kept => return kept,
+        }
+    }
+}
+
+fn try_keep(path: &Path, run: &Run) -> Result<bool, FileError> {
+    let db = file::open(path)?;
+    let put = || {
+        let change = Transaction::new_unchecked(&db, TransactionBehavior::Immediate)?;
+        let is_new = put(&change, run)?;
+        change.commit()?;
+        Ok(is_new)
+    };
+    put().map_err(|why| FileError::of(path, why))
+}
+
+/// Keeps a run, with all that belongs to it, in the transaction that is open. Whether it is new: one of the same origin and key is
 /// left as it is.
 ///
 /// # Errors

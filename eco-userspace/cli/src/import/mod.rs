@@ -23,6 +23,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use self::{column::Columns, record::Records, run::ImportedRun};
 use crate::{
     exit::{self, Failure, Outcome},
+    history::place,
     out::{self, printable, quantity, span},
 };
 
@@ -35,7 +36,7 @@ Exit status: 0 all taken; 1 some lines were refused; 2 no such file, or none of 
 
 Examples:
   eco import --dry-run emissions.csv
-  sudo eco import emissions.csv logs/*_carbontracker_output.log
+  eco import emissions.csv logs/*_carbontracker_output.log
   eco import --time-zone Europe/Berlin --history ./carbon_history.db emission.csv";
 
 /// Take over what CodeCarbon, eco2AI or CarbonTracker have measured
@@ -54,13 +55,9 @@ pub(crate) struct ImportArgs {
     /// The zone of the times in them, which name none; else this machine's.
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// The history to put it in.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/var/lib/eco/carbon_history.db"
-    )]
-    history: PathBuf,
+    /// The history to put it in; else this user's own, which `eco history` lists.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 /// A tracker.
@@ -129,6 +126,9 @@ pub(crate) struct Parsed {
 
 pub(crate) fn main(args: &ImportArgs) -> Outcome {
     let zone = clock::zone(args.time_zone.as_deref())?;
+    let history = args.history.clone().or_else(place::own).ok_or_else(|| {
+        Failure::absent("this user has no home to keep a history in; name a file with --history")
+    })?;
     let mut status = exit::DONE;
     let mut text = String::new();
     for path in &args.files {
@@ -150,7 +150,7 @@ pub(crate) fn main(args: &ImportArgs) -> Outcome {
             text += &table(&parsed.runs, &zone);
             "would be taken".to_owned()
         } else {
-            let kept = store::put(&args.history, path, &parsed.runs)?;
+            let kept = store::put(&history, path, &parsed.runs)?;
             format!("of them {kept} new")
         };
         text += &format!("{shown}: {} runs, {done}", parsed.runs.len());
