@@ -5,6 +5,7 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod export;
 mod history;
 mod import;
 mod intensity;
@@ -51,6 +52,7 @@ enum Command {
     History(history::HistoryArgs),
     Intensity(intensity::IntensityArgs),
     Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Calibrate(calibrate::CalibrateArgs),
     Serve(Box<serve::ServeArgs>),
 }
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::History(args) => history::main(&args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Import(args) => import::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Calibrate(args) => calibrate::main(&args),
         Command::Serve(args) => serve::main(&args),
     };

@@ -197,7 +197,7 @@ impl ListArgs {
 }
 
 /// A span back from now, a day, or a moment.
-fn moment(text: &str) -> Result<UnixMillis, String> {
+pub(crate) fn moment(text: &str) -> Result<UnixMillis, String> {
     if let Some(ago) = eco_agent::config::parse_duration(text) {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         return Ok(Timestamp::now().as_millisecond().saturating_sub(ago));
