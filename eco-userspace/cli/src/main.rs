@@ -5,7 +5,9 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod export;
 mod history;
+mod import;
 mod intensity;
 mod kubectl_eco;
 mod out;
@@ -49,6 +51,8 @@ enum Command {
     Query(query::QueryArgs),
     History(history::HistoryArgs),
     Intensity(intensity::IntensityArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Calibrate(calibrate::CalibrateArgs),
     Serve(Box<serve::ServeArgs>),
 }
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         Command::Query(args) => query::main(&cli.socket, &args),
         Command::History(args) => history::main(&args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
+        Command::Import(args) => import::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Calibrate(args) => calibrate::main(&args),
         Command::Serve(args) => serve::main(&args),
     };

@@ -51,6 +51,10 @@ pub struct Writer {
     steady_seconds: i64,
     checkpointed: Instant,
     log_pages: u32,
+    /// What is old is to go.
+    is_minute_over: bool,
+    /// That, or bringing the log into the file, has failed.
+    is_house_unkept: bool,
 }
 
 /// The minute that samples are in, and what of it has been added up already.
@@ -102,6 +106,8 @@ impl Writer {
             steady_seconds: 0,
             checkpointed: Instant::now(),
             log_pages: 0,
+            is_minute_over: false,
+            is_house_unkept: false,
         })
     }
 
@@ -111,6 +117,10 @@ impl Writer {
     /// When the disk is full, or the file cannot be written or is damaged. The sample can be put
     /// again later.
     pub fn put(&mut self, sample: &Sample) -> Result<(), FileError> {
+        if self.is_house_unkept {
+            self.keep_house(sample.at)
+                .map_err(|why| FileError::of(&self.path, why))?;
+        }
         let before = self.place;
         let written = self.try_put(sample);
         if written.is_err() {
@@ -120,15 +130,23 @@ impl Writer {
         }
         written.map_err(|why| FileError::of(&self.path, why))?;
         self.watch_clock(sample);
-        let minute_is_over = before.is_some_and(|place| Some(place.minute) != self.minute());
-        if minute_is_over {
-            self.tidy(sample.at)
-                .map_err(|why| FileError::of(&self.path, why))?;
+        self.is_minute_over |= before.is_some_and(|place| Some(place.minute) != self.minute());
+        // The sample is there: an error now would have it put a second time. Whatever is wrong
+        // is still so at the next, and told before that is put.
+        self.is_house_unkept = self.keep_house(sample.at).is_err();
+        Ok(())
+    }
+
+    /// What is to be done now and then.
+    fn keep_house(&mut self, now: UnixSeconds) -> rusqlite::Result<()> {
+        if self.is_minute_over {
+            self.tidy(now)?;
+            self.is_minute_over = false;
         }
         if self.checkpointed.elapsed() >= CHECKPOINT || self.log_pages > LONGEST_LOG {
-            self.checkpoint()
-                .map_err(|why| FileError::of(&self.path, why))?;
+            self.checkpoint()?;
         }
+        self.is_house_unkept = false;
         Ok(())
     }
 

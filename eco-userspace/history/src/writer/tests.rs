@@ -184,3 +184,39 @@ fn a_damaged_page_is_found_when_the_file_is_opened() {
     file::set_aside(&path).unwrap();
     writer(&path).put(&sample(HOUR)).unwrap();
 }
+
+#[test]
+fn a_sample_is_put_once_though_what_is_done_each_minute_fails() {
+    let (_folder, path) = place();
+    let retention = Retention {
+        seconds: std::time::Duration::from_secs(60),
+        ..Retention::default()
+    };
+    let mut writer = Writer::open(&path, retention).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE DELETE ON node_seconds
+        BEGIN SELECT raise(ABORT, 'no room'); END";
+    writer.db.execute_batch(refuse).unwrap();
+    let mut unwritten: Option<Sample> = None;
+    let mut refused = 0;
+    // Nothing goes before the clock has been steady for a while.
+    let seconds = STEADY + 200;
+    for second in 0..seconds {
+        let mut next = sample(HOUR + second);
+        if let Some(mut waiting) = unwritten.take() {
+            waiting.merge(next);
+            next = waiting;
+        }
+        if writer.put(&next).is_err() {
+            refused += 1;
+            unwritten = Some(next);
+        }
+    }
+    assert!(refused > 0, "deleting must have been tried");
+    writer.db.execute_batch("DROP TRIGGER refuse").unwrap();
+    let (rows, written) = energy(&writer, "seconds");
+    let waiting = unwritten.map_or(0, |sample| sample.units[0].1.energy_uj[0].unwrap_or(0));
+    assert_eq!(written + signed(waiting), 5 * seconds);
+    writer.put(&sample(HOUR + seconds)).unwrap();
+    let left = energy(&writer, "seconds").0;
+    assert!(left < rows, "and then it goes: {left} of {rows}");
+}
