@@ -8,9 +8,11 @@ mod exit;
 mod intensity;
 mod kubectl_eco;
 mod out;
+mod private_agent;
 mod query;
 mod run;
 mod serve;
+mod signals;
 mod status;
 mod top;
 

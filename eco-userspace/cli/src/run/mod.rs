@@ -9,8 +9,6 @@ mod job;
 mod launcher;
 mod part;
 mod plain;
-mod private;
-mod signals;
 mod summary;
 mod supervise;
 
@@ -31,15 +29,13 @@ use self::{
     job::Job,
     launcher::Launch,
     plain::PlainMeters,
-    signals::Signals,
     supervise::{Ended, Supervisor},
 };
 use crate::{
     exit::{self, Failure, Outcome, warn},
     out::printable,
+    signals::Signals,
 };
-
-pub(crate) use self::private::{find as agent_program, may_start as may_start_agent};
 
 /// In bytes; the agent takes no longer ones.
 const LONGEST_NAME: usize = 256;
