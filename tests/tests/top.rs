@@ -3,7 +3,6 @@
 //! terminal as it was, however it ends.
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stdout,
     reason = "a test that cannot go on fails where it stands"
 )]
 

@@ -103,9 +103,6 @@ fn draw_run(svg: &mut String, run: &[&Cell], start: usize, y: u16) {
     let x = MARGIN + start as f64 * CELL.0;
     let top = MARGIN + f64::from(y) * CELL.1;
     let width = run.len() as f64 * CELL.0;
-    if bar(first).is_some() {
-        return draw_bars(svg, run, (x, top));
-    }
     if is_reversed {
         let height = CELL.1;
         // Half a pixel more, or some browsers leave a seam between two lines.
@@ -115,6 +112,10 @@ fn draw_run(svg: &mut String, run: &[&Cell], start: usize, y: u16) {
              height=\"{:.1}\"/>",
             height + 0.5
         );
+    }
+    if bar(first).is_some() {
+        let ink = if is_reversed { "r" } else { ink };
+        return draw_bars(svg, run, ink, (x, top));
     }
     let text: String = run.iter().map(|cell| cell.symbol()).collect();
     let text = text.trim_end();
@@ -142,7 +143,7 @@ fn draw_run(svg: &mut String, run: &[&Cell], start: usize, y: u16) {
 }
 
 /// Bars as one outline: letters for them differ from font to font.
-fn draw_bars(svg: &mut String, run: &[&Cell], (x, top): (f64, f64)) {
+fn draw_bars(svg: &mut String, run: &[&Cell], ink: &str, (x, top): (f64, f64)) {
     let mut path = String::new();
     let bottom = top + CELL.1;
     for (n, cell) in run.iter().enumerate() {
@@ -154,7 +155,7 @@ fn draw_bars(svg: &mut String, run: &[&Cell], (x, top): (f64, f64)) {
             CELL.0 - 1.0
         );
     }
-    let _ = writeln!(svg, "<path class=\"f\" d=\"{path}\"/>");
+    let _ = writeln!(svg, "<path class=\"{ink}\" d=\"{path}\"/>");
 }
 
 fn escaped(text: &str) -> String {
