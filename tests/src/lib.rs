@@ -26,6 +26,7 @@ pub mod quiet;
 pub mod run;
 pub mod serve;
 pub mod servers;
+pub mod terminal;
 pub mod user;
 pub mod wait;
 pub mod workload;

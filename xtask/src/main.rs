@@ -12,6 +12,7 @@ mod build;
 mod kernels;
 mod lab;
 mod lint;
+mod picture;
 mod run;
 mod servers;
 mod setup;
@@ -95,6 +96,8 @@ enum Command {
         /// Only these
         names: Vec<String>,
     },
+    /// Draw docs/top.svg anew: `eco top`, from the session in docs/top.ecotop
+    Picture,
     /// Check format, clippy, licences and sources of dependencies, and tidy
     Lint,
     /// Check the few rules of the house that a machine can check
@@ -123,6 +126,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Lab { .. } => lab::main(&workspace, &args_as_typed()),
         Command::Kernels => kernels::main(),
         Command::Servers { names } => servers::main(&workspace, &names),
+        Command::Picture => picture::main(&workspace),
         Command::Lint => lint::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }

@@ -5,6 +5,7 @@ mod advice;
 mod node;
 mod part;
 mod parts;
+mod population;
 mod workloads;
 
 use std::{
@@ -29,7 +30,7 @@ use crate::{
     workloads::jobs::{Job, Membership},
 };
 
-use self::{node::node, parts::Parts};
+use self::{node::node, parts::Parts, population::Population};
 pub use self::{
     parts::Within,
     workloads::{managed_job, pod},
@@ -150,9 +151,13 @@ pub fn units(core: &Core, request: &UnitsRequest, caller: Caller) -> api::Units 
     let shown = |view: &&ViewSeries| {
         view.kind != Kind::PodContainer && wanted(view.kind) && !lingers(core, view)
     };
+    let population = match request.kind {
+        Some(Kind::Process) => Population::default(),
+        _ => Population::of(core),
+    };
     for view in core.books.views.iter().filter(shown) {
         if may_see(core, view, caller) && parts.holds(view.account) {
-            let mut unit = view_unit(core, view, &booked);
+            let mut unit = view_unit(core, view, &booked, &population);
             parts.place(core, view, unit.as_mut());
             units.extend(unit);
         }
@@ -294,12 +299,18 @@ fn processes<'a>(
     })
 }
 
-fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Unit> {
+fn view_unit(
+    core: &Core,
+    view: &ViewSeries,
+    booked: &Booked,
+    population: &Population,
+) -> Option<api::Unit> {
     let mut unit = unit(core, view.kind, view.name.clone(), view.account, booked)?;
     let (cpu_ns, energy, carbon) = whole(core, view.account);
     unit.energy_joules = present_by_domain(core, &energy);
     unit.carbon_grams = carbon_by_domain(core, &carbon);
     unit.cpu_seconds = cpu_ns as f64 / 1e9;
+    unit.tasks = population.in_view(view.account);
     if let Tags::Pod { pod, uid, .. } = &view.tags {
         unit.name = view.title();
         unit.label.clone_from(pod);
@@ -313,6 +324,7 @@ fn view_unit(core: &Core, view: &ViewSeries, booked: &Booked) -> Option<api::Uni
         unit.user = Some(view.user.clone()).filter(|user| !user.is_empty());
         if let Some(job) = core.jobs.find(&view.name) {
             unit.label.clone_from(&job.name);
+            // Those too that have used nothing yet.
             unit.tasks = core.jobs.running(job, &core.usage);
         }
     }

@@ -11,9 +11,11 @@ mod import;
 mod intensity;
 mod kubectl_eco;
 mod out;
+mod private_agent;
 mod query;
 mod run;
 mod serve;
+mod signals;
 mod status;
 mod top;
 

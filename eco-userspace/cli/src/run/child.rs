@@ -14,7 +14,7 @@ use std::{
     process::Command,
 };
 
-use super::signals::{self, Signals};
+use crate::signals::{self, Signals};
 
 /// What became of an attempt to start the command.
 pub(crate) enum Spawned {

@@ -12,13 +12,13 @@ use super::{
     cgroup::JobCgroup,
     launcher::Launch,
     plain::PlainMeters,
-    private::PrivateAgent,
-    signals::Signals,
     supervise::Ended,
 };
 use crate::{
     client::{Client, ClientError},
     exit::Failure,
+    private_agent::{self, PrivateAgent},
+    signals::Signals,
 };
 
 /// An open job.
@@ -64,7 +64,7 @@ impl Job {
                 Err(failure) => return Err(failure),
             }
         }
-        if measure == Measure::Private || measure == Measure::Auto && super::private::may_start() {
+        if measure == Measure::Private || measure == Measure::Auto && private_agent::counts_all() {
             match job.open_private(reaper, signals) {
                 Ok(()) => return Ok(job),
                 Err(why) if measure == Measure::Private => return Err(Failure::absent(why)),
@@ -172,7 +172,11 @@ impl Job {
     }
 
     fn open_private(&mut self, reaper: &mut Reaper, signals: &Signals) -> Result<(), String> {
-        let (agent, client) = PrivateAgent::start(signals)?;
+        // One that reads procfs would lose what eco itself does not: short-lived processes.
+        if !private_agent::counts_all() {
+            return Err("a private agent needs root, or CAP_BPF and CAP_PERFMON".to_owned());
+        }
+        let (agent, client) = PrivateAgent::start(&signals.before())?;
         reaper.set_apart(agent.pid());
         self.open_with(client, Some(agent))
             .map_err(|error| error.to_string())

@@ -9,10 +9,8 @@ mod job;
 mod launcher;
 mod part;
 mod plain;
-mod private;
 mod record;
 mod revision;
-mod signals;
 mod summary;
 mod supervise;
 
@@ -34,15 +32,13 @@ use self::{
     launcher::Launch,
     plain::PlainMeters,
     record::Record,
-    signals::Signals,
     supervise::{Ended, Supervisor},
 };
 use crate::{
     exit::{self, Failure, Outcome, warn},
     out::printable,
+    signals::Signals,
 };
-
-pub(crate) use self::private::{find as agent_program, may_start as may_start_agent};
 
 /// In bytes; the agent takes no longer ones.
 const LONGEST_NAME: usize = 256;

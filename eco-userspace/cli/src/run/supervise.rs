@@ -9,13 +9,12 @@ use std::{
 use eco_usage::reaper::{End, Living, Look, Reaper};
 use jiff::Timestamp;
 
-use super::{
-    cgroup::JobCgroup,
-    job::Job,
-    plain::PlainMeters,
+use super::{cgroup::JobCgroup, job::Job, plain::PlainMeters};
+use crate::{
+    exit::warn,
+    out::printable,
     signals::{self, Signal, Signals},
 };
-use crate::{exit::warn, out::printable};
 
 /// How often the plain meters are read, where they are the only ones.
 const SAMPLE: Duration = Duration::from_secs(1);

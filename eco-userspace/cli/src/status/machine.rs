@@ -14,7 +14,7 @@ use eco_meter::{
 use serde::Serialize;
 
 use super::Page;
-use crate::{out::Style, run};
+use crate::{out::Style, private_agent};
 
 /// What an agent would find.
 #[derive(Debug, Serialize)]
@@ -56,8 +56,8 @@ impl Machine {
             model: model.ok().map(|model| model.basis().to_owned()),
             cgroup: cgroup_version(&mounts),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-            may_use_bpf: run::may_start_agent(),
-            agent_program: run::agent_program(),
+            may_use_bpf: private_agent::counts_all(),
+            agent_program: private_agent::find(),
         }
     }
 

@@ -177,7 +177,7 @@ fn ask(wanted: &mut Wanted, tier: &mut Option<String>) -> Result<Vec<News>, Stri
 
 fn said(error: ClientError) -> String {
     match error {
-        ClientError::NoAgent(_) => format!("{error}; start one with `sudo eco-agent`"),
+        ClientError::NoAgent(_) => format!("{error}; run: sudo eco-agent"),
         other => other.to_string(),
     }
 }

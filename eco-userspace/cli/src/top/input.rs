@@ -23,7 +23,7 @@ pub(crate) enum Wish {
 }
 
 /// The keys, for the help page.
-pub(crate) const KEYS: [(&str, &str); 17] = [
+pub(crate) const KEYS: [(&str, &str); 18] = [
     ("Up Down PgUp PgDn", "move the mark (also k j, Home End)"),
     (
         "Enter",
@@ -46,6 +46,7 @@ pub(crate) const KEYS: [(&str, &str); 17] = [
     ("Left Right", "in a replay: one picture back or on"),
     ("[ ]", "in a replay: ten pictures back or on"),
     ("+ -", "in a replay: faster, slower"),
+    ("Mouse", "mark, scroll; a heading sorts; the way goes back"),
     ("F10 or q", "quit"),
 ];
 

@@ -6,18 +6,20 @@ mod history;
 mod input;
 mod kind;
 mod model;
+mod mouse;
 mod once;
+mod picture;
 mod place;
 mod recording;
 mod replay;
 mod rows;
 mod screen;
+mod terminal;
 mod view;
 #[cfg(test)]
 mod view_tests;
 
 use std::{
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,14 +30,20 @@ use self::{
     feed::Top,
     kind::Kind,
     recording::{Recorder, Recording},
+    screen::{Show, Source},
 };
 use crate::{
-    client::Client,
+    client::{Client, ClientError},
     exit::{self, Failure, Outcome},
+    private_agent::PrivateAgent,
+    signals,
 };
 
 const HELP: &str = "\
 Keys are as in htop; F1 shows them. With --json alone, a line of JSON per interval.
+
+Where no agent listens, the screen is fed by a private one, which ends with it: as root it counts
+through the kernel, as any other user it sees what that user may see.
 
 Examples:
   eco top
@@ -74,6 +82,14 @@ pub(crate) struct TopArgs {
     /// Show what was recorded, instead of what is now.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "json", "interval"])]
     replay: Option<PathBuf>,
+
+    /// Draw the last picture of a replay into FILE, as SVG, instead of showing it.
+    #[arg(long, value_name = "FILE", requires = "replay", hide = true)]
+    picture: Option<PathBuf>,
+
+    /// Leave the mouse to the terminal, which marks text with it.
+    #[arg(long, conflicts_with_all = ["once", "json"])]
+    no_mouse: bool,
 }
 
 /// Shows the view.
@@ -86,20 +102,52 @@ pub(crate) fn main(socket: &Path, args: &TopArgs) -> Outcome {
     if args.json {
         return once::follow(socket, args.kind, args.top.unwrap_or(20), args.interval);
     }
-    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "eco top: this is no terminal; use --once for one table, or --json for programs",
-        ));
-    }
-    let top = args.top.map_or(Top::Usual(1_000), Top::AtMost);
+    let show = Show {
+        kind: args.kind,
+        top: args.top.map_or(Top::Usual(1_000), Top::AtMost),
+        mouse: !args.no_mouse,
+    };
     if let Some(path) = &args.replay {
-        return screen::replay(Recording::open(path)?, args.kind, top);
+        // What is wrong with the file is worth saying first: a terminal does not mend it.
+        let recording = Recording::open(path)?;
+        if let Some(file) = &args.picture {
+            return picture::save(recording, &show, file).map(|()| exit::DONE);
+        }
+        terminal::check()?;
+        signals::block_ends();
+        return screen::replay(&show, recording);
     }
+    terminal::check()?;
+    // From here on whatever is started is also ended.
+    let mask = signals::block_ends();
+    let private = private_agent(socket, &mask)?;
     let recorder = match &args.record {
         Some(path) => Some(Recorder::create(path, args.interval)?),
         None => None,
     };
-    screen::run(socket, args.kind, top, args.interval, recorder)
+    let source = Source {
+        socket: private.as_ref().map_or(socket.to_owned(), |p| p.socket()),
+        is_private: private.is_some(),
+        interval: args.interval,
+        recorder,
+    };
+    screen::run(&show, source)
+}
+
+/// An agent for this view alone, where none listens.
+fn private_agent(socket: &Path, mask: &libc::sigset_t) -> Result<Option<PrivateAgent>, Failure> {
+    let Err(ClientError::NoAgent(_)) = Client::new(socket)?.status() else {
+        // One that refuses or is broken is shown as such, and may get better.
+        return Ok(None);
+    };
+    let started = PrivateAgent::start(mask).map_err(|why| {
+        Failure::absent(format!(
+            "no agent listens on {}, and no private one could be started: {why}; start one with \
+             `sudo eco-agent`, or name another socket with --socket",
+            socket.display()
+        ))
+    });
+    started.map(|(agent, _)| Some(agent))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

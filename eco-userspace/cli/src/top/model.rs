@@ -91,6 +91,8 @@ pub(crate) struct Model {
     pub(crate) link: Link,
     /// How the agent knows CPU time; empty until it has said so.
     pub(crate) tier: String,
+    /// Whether the agent was started for this view alone.
+    pub(crate) is_private: bool,
     /// The file that pictures are written to.
     pub(crate) recording: Option<String>,
     /// How far a replay is; `None` of what is live.

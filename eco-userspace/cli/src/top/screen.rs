@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The terminal: keys, data and signals go into the model, pictures come out.
+//! Keys, data and signals go into the model, pictures come out.
 
 use std::{
-    io, mem,
-    path::Path,
-    ptr,
+    io,
+    path::PathBuf,
     sync::mpsc::{self, Sender},
     thread,
     time::Duration,
 };
 
-use ratatui::{
-    DefaultTerminal,
-    crossterm::event::{self, Event},
-};
+use ratatui::crossterm::event::{self, Event};
 
 use super::{
     feed::{self, News, Order, Top, Wanted},
     input::{self, Wish},
     kind::Kind,
     model::{Model, Playback},
+    mouse,
     recording::{Recorder, Recording},
-    replay, view,
+    replay,
+    terminal::Screen,
+    view::{self, Looks, Targets},
 };
 use crate::{
     exit::{self, Failure, Outcome},
-    out::colour_wanted,
+    signals,
 };
 
 enum Message {
@@ -34,32 +33,50 @@ enum Message {
     End,
 }
 
+/// What to show, and how.
+pub(super) struct Show {
+    /// What is listed first.
+    pub(super) kind: Kind,
+    /// How much of it.
+    pub(super) top: Top,
+    /// Whether the mouse is eco's.
+    pub(super) mouse: bool,
+}
+
+/// Where what is shown live comes from.
+pub(super) struct Source {
+    /// The agent's socket.
+    pub(super) socket: PathBuf,
+    /// Whether that agent was started for this view alone.
+    pub(super) is_private: bool,
+    /// From one picture to the next.
+    pub(super) interval: Duration,
+    /// Where pictures are written, if that is wanted.
+    pub(super) recorder: Option<Recorder>,
+}
+
 /// Shows what is now, until somebody quits. The terminal is left as it was, whatever happens.
-pub(super) fn run(
-    socket: &Path,
-    kind: Kind,
-    top: Top,
-    interval: Duration,
-    recorder: Option<Recorder>,
-) -> Outcome {
-    let mut model = Model::new(kind);
+pub(super) fn run(show: &Show, source: Source) -> Outcome {
+    let mut model = Model::new(show.kind);
+    model.is_private = source.is_private;
+    let recorder = source.recorder;
     let path = recorder.as_ref().map(|r| r.path().display().to_string());
     model.recording = path;
     let wanted = Wanted {
-        socket: socket.to_owned(),
+        socket: source.socket,
         scope: model.scope(),
-        top,
-        interval,
+        top: show.top,
+        interval: source.interval,
         recorder,
     };
-    on_terminal(model, |messages| {
+    on_terminal(model, show.mouse, |messages| {
         feed::start(wanted, messages, Message::News)
     })
 }
 
 /// Shows a recording, likewise.
-pub(super) fn replay(recording: Recording, kind: Kind, top: Top) -> Outcome {
-    let mut model = Model::new(kind);
+pub(super) fn replay(show: &Show, recording: Recording) -> Outcome {
+    let mut model = Model::new(show.kind);
     model.playback = Some(Playback {
         picture: 0,
         pictures: recording.len(),
@@ -67,54 +84,48 @@ pub(super) fn replay(recording: Recording, kind: Kind, top: Top) -> Outcome {
         paused: false,
     });
     let scope = model.scope();
-    on_terminal(model, |messages| {
-        replay::start(recording, scope, top, messages, Message::News)
+    on_terminal(model, show.mouse, |messages| {
+        replay::start(recording, scope, show.top, messages, Message::News)
     })
 }
 
-fn on_terminal(model: Model, start_feed: impl FnOnce(Sender<Message>) -> Sender<Order>) -> Outcome {
+fn on_terminal(
+    model: Model,
+    mouse: bool,
+    start_feed: impl FnOnce(Sender<Message>) -> Sender<Order>,
+) -> Outcome {
     let (messages, inbox) = mpsc::channel();
-    // Before any other thread is started, so that all of them leave the signals to this one.
     listen_for_signals(messages.clone());
-    let mut terminal =
-        ratatui::try_init().map_err(|error| Failure::absent(format!("the terminal: {error}")))?;
+    let failed = |error| Failure::absent(format!("the terminal: {error}"));
+    let mut screen = Screen::enter(mouse).map_err(failed)?;
     let orders = start_feed(messages.clone());
     listen_for_keys(messages);
-    let result = show(&mut terminal, &inbox, &orders, model);
-    ratatui::restore();
-    match result {
-        Ok(()) => Ok(exit::DONE),
-        Err(error) => Err(Failure::absent(format!("the terminal: {error}"))),
-    }
+    show(&mut screen, &inbox, &orders, model).map_err(failed)?;
+    Ok(exit::DONE)
 }
 
 fn show(
-    terminal: &mut DefaultTerminal,
+    screen: &mut Screen,
     inbox: &mpsc::Receiver<Message>,
     orders: &Sender<Order>,
     mut model: Model,
 ) -> io::Result<()> {
-    let colour = colour_wanted();
+    let looks = Looks::of_environment();
     let mut asked = model.scope();
     loop {
-        let mut page = 0;
-        terminal.draw(|frame| page = view::draw(frame, &mut model, colour))?;
+        let mut targets = Targets::default();
+        screen.draw(|frame| targets = view::draw(frame, &mut model, looks))?;
         let Ok(first) = inbox.recv() else {
             return Ok(());
         };
         // All that has come while a slow terminal took the picture, before the next one.
         let mut next = Some(first);
         while let Some(message) = next {
-            match take(&mut model, message, page) {
+            match take(&mut model, message, &targets) {
                 Wish::Redraw => {}
                 Wish::Quit => return Ok(()),
                 Wish::Play(play) => _ = orders.send(Order::Play(play)),
-                Wish::Suspend => {
-                    ratatui::restore();
-                    // SAFETY: no memory is passed; this process stops until it is continued.
-                    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
-                    *terminal = ratatui::try_init()?;
-                }
+                Wish::Suspend => screen.suspend()?,
             }
             next = inbox.try_recv().ok();
         }
@@ -125,10 +136,11 @@ fn show(
     }
 }
 
-fn take(model: &mut Model, message: Message, page: usize) -> Wish {
+fn take(model: &mut Model, message: Message, targets: &Targets) -> Wish {
     match message {
         Message::End => return Wish::Quit,
-        Message::Input(Event::Key(key)) => return input::on_key(model, key, page),
+        Message::Input(Event::Key(key)) => return input::on_key(model, key, targets.page),
+        Message::Input(Event::Mouse(event)) => return mouse::on_mouse(model, event, targets),
         // A new size: the next picture has it.
         Message::Input(_) => {}
         Message::News(News::Tier(tier)) => model.tier = tier,
@@ -159,23 +171,11 @@ fn listen_for_keys(messages: Sender<Message>) {
     });
 }
 
-/// Blocks the signals that end a process, for this thread and those it starts, and turns the
-/// first one into a message: the terminal is then restored in the usual way.
+/// Turns a signal that asks to end into a message: the terminal is then given back in the usual
+/// way. They are blocked already, in all threads.
 fn listen_for_signals(messages: Sender<Message>) {
-    // SAFETY: the set is a live local, initialised before it is used.
-    let set = unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-            libc::sigaddset(&raw mut set, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
-        set
-    };
     thread::spawn(move || {
-        let mut signal = 0;
-        // SAFETY: both are live locals.
-        unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+        signals::await_end();
         let _ = messages.send(Message::End);
     });
 }

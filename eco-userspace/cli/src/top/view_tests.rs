@@ -12,7 +12,7 @@ use super::{
     input::on_key,
     kind::Kind,
     model::{Model, Playback},
-    view::draw,
+    view::{Looks, draw},
 };
 
 fn unit(pid: u32, parent: u32, user: &str, label: &str, cpu: f64, watts: f64) -> Unit {
@@ -94,8 +94,12 @@ fn screen(model: &mut Model) -> String {
 
 fn sized(model: &mut Model, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    let looks = Looks {
+        colour: false,
+        unicode: true,
+    };
     terminal
-        .draw(|frame| _ = draw(frame, model, false))
+        .draw(|frame| _ = draw(frame, model, looks))
         .unwrap();
     let buffer = terminal.backend().buffer().clone();
     let mut text = String::new();
@@ -289,7 +293,7 @@ fn without_an_agent_the_screen_says_so_and_keeps_what_it_had() {
     assert!(screen(&mut fresh).contains("waiting for the agent"));
     fresh.lose("no agent listens on /x".into());
     let screen_without = screen(&mut fresh);
-    assert!(screen_without.contains("LOST\n no agent listens on /x; trying again\n"));
+    assert!(screen_without.contains("LOST\n trying again: no agent listens on /x\n"));
     assert!(screen_without.contains("no data; `eco status` tells what is missing"));
     let mut lost = model();
     lost.lose("no agent listens on /x".into());
@@ -354,6 +358,23 @@ fn numbers_that_are_none_and_names_with_control_characters_are_harmless() {
     let screen = screen(&mut model);
     assert!(!screen.contains("NaN") && !screen.contains("inf") && !screen.contains('\x1b'));
     assert!(screen.contains("a\u{fffd}[2J\u{fffd}b"), "{screen}");
+}
+
+#[test]
+fn a_narrow_and_low_screen_shows_who_it_is_and_how_much() {
+    assert_eq!(
+        sized(&mut model(), 40, 9),
+        "\x20eco top · node-1 · 4 CPUs03:04:05 live
+ CPU        187.5 % of 400 %  [|||||||||
+ power       44.5 W estimated  idle 22.0
+ processes · 4 shown
+    PID   CPU%       W▼ COMMAND
+   4242   99.5    12.25 python3 train.py
+    977   88.0     9.50 postgres: Übersi
+    812    0.2     0.03 bash
+F1Help F2Kind F3Search F4Filter F5Tree F
+"
+    );
 }
 
 #[test]

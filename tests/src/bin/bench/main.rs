@@ -9,6 +9,7 @@
 
 mod capture;
 mod gpus;
+mod memory;
 mod overhead;
 mod peer;
 mod scale;
@@ -75,6 +76,12 @@ enum What {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
+    /// Memory with everything on: history, both pushes, Kepler's series, pods and Slurm jobs
+    Memory {
+        /// How long it works before it is looked at.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// How long a scrape of 10,000 series takes
     Scrape {
         /// How often it is scraped.
@@ -121,6 +128,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Capture { rounds } => capture::run(rounds.max(1), peers),
         What::Scale { seconds } => scale::run(seconds.max(1), peers),
         What::Gpus { seconds } => gpus::run(seconds.max(1)),
+        What::Memory { seconds } => memory::run(seconds.max(1)),
         What::Scrape { requests } => scrape::run(requests.max(1), peers),
         What::Serve { requests } => serve::run(requests.max(1)),
     }

@@ -3,13 +3,13 @@
 
 use ratatui::{
     Frame,
-    layout::{Constraint, Flex, Layout},
+    layout::{Constraint, Flex, Layout, Rect},
     style::Style,
     text::Line,
     widgets::{Block, Clear, Paragraph},
 };
 
-use super::{name, number, percent, spark};
+use super::{Target, Targets, name, number, percent, spark};
 use crate::{
     out::{printable, quantity, span},
     top::{
@@ -20,25 +20,25 @@ use crate::{
 };
 
 /// Draws what the mode asks for, if that is anything.
-pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, targets: &mut Targets) {
     match &model.mode {
         Mode::List | Mode::Search(_) | Mode::Filter => {}
         Mode::Help => draw_help(frame),
         Mode::Details(key) => draw_details(frame, model, key),
         Mode::SortMenu(marked) => {
             let items: Vec<String> = Sort::ALL.iter().map(|s| s.label().to_owned()).collect();
-            draw_menu(frame, "Sort by", &items, *marked);
+            draw_menu(frame, "Sort by", &items, *marked, targets);
         }
         Mode::KindMenu(marked) => {
             let kinds = model.place().kinds().iter();
             let items: Vec<String> = kinds.map(|kind| kind.plural().to_owned()).collect();
-            draw_menu(frame, "List", &items, *marked);
+            draw_menu(frame, "List", &items, *marked, targets);
         }
         Mode::UserMenu(marked) => {
             let mut items = vec!["everybody".to_owned()];
             let users = model.users();
             items.extend(users.iter().map(|user| printable(user).into_owned()));
-            draw_menu(frame, "Show user", &items, *marked);
+            draw_menu(frame, "Show user", &items, *marked, targets);
         }
     }
 }
@@ -95,7 +95,13 @@ fn draw_help(frame: &mut Frame<'_>) {
     draw_box(frame, "Keys (any key goes back)", lines);
 }
 
-fn draw_menu(frame: &mut Frame<'_>, title: &str, items: &[String], marked: usize) {
+fn draw_menu(
+    frame: &mut Frame<'_>,
+    title: &str,
+    items: &[String],
+    marked: usize,
+    targets: &mut Targets,
+) {
     let room = usize::from(frame.area().height.saturating_sub(2)).max(1);
     let first = (marked + 1).saturating_sub(room);
     let lines = items
@@ -111,10 +117,14 @@ fn draw_menu(frame: &mut Frame<'_>, title: &str, items: &[String], marked: usize
             };
             Line::styled(format!("{mark}{item:<14}"), style)
         });
-    draw_box(frame, title, lines.collect());
+    let inside = draw_box(frame, title, lines.collect());
+    for (line, row) in (first..items.len()).zip(inside.rows()) {
+        targets.add(row, Target::MenuLine(line));
+    }
 }
 
-fn draw_box(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>) {
+/// Gives where the lines are.
+fn draw_box(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>) -> Rect {
     let widest = lines
         .iter()
         .map(Line::width)
@@ -130,5 +140,7 @@ fn draw_box(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>) {
         .areas(row);
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(title.to_owned());
+    let inside = block.inner(area);
     frame.render_widget(Paragraph::new(lines).block(block), area);
+    inside
 }

@@ -3,11 +3,12 @@
 
 use eco_agent::api::{Node, NodeMeter};
 use ratatui::{
+    layout::Rect,
     style::Style,
     text::{Line, Span},
 };
 
-use super::{alarm, percent, spark};
+use super::{Target, Targets, alarm, percent, spark};
 use crate::{
     energy,
     out::{printable, quantity},
@@ -17,20 +18,48 @@ use crate::{
 /// Lines of domains that are shown; a machine has few that do not contain each other.
 const MOST_DOMAINS: usize = 4;
 const BAR: usize = 20;
+/// A screen that is lower needs its lines for the list.
+const LOWEST_WITH_DOMAINS: u16 = 14;
+/// Between two steps of the way to what is listed.
+const STEP: &str = " › ";
 /// A history that is shorter than this tells nothing.
 const NARROWEST_HISTORY: usize = 8;
 
-/// The lines, for a screen of that width.
-pub(super) fn lines(model: &Model, colour: bool, width: u16) -> Vec<Line<'static>> {
+/// The lines, for a screen of that size.
+pub(super) fn lines(model: &Model, colour: bool, screen: Rect) -> Vec<Line<'static>> {
     let node = &model.units.node;
+    let width = screen.width;
     let mut lines = vec![first_line(model, colour, width)];
     if node.cpus > 0 {
         lines.push(cpu_line(node));
         lines.push(power_line(model, usize::from(width)));
-        lines.extend(domain_lines(node, usize::from(width)));
+        if screen.height >= LOWEST_WITH_DOMAINS {
+            lines.extend(domain_lines(node, usize::from(width)));
+        }
     }
     lines.push(place_line(model, colour));
     lines
+}
+
+/// Where the steps of the way are, if they are shown: in the last line of the header.
+pub(super) fn add_way(model: &Model, header: Rect, targets: &mut Targets) {
+    if matches!(model.link, Link::Lost(_)) || model.notice.is_some() || header.is_empty() {
+        return;
+    }
+    // The line begins with a blank.
+    let mut x = header.x + 1;
+    for (step, text) in way(model).iter().enumerate() {
+        let width = Line::raw(text.as_str()).width() as u16;
+        let place = Rect {
+            x,
+            y: header.bottom() - 1,
+            width,
+            height: 1,
+        };
+        // A kind lists again what its level was chosen from; a unit, what is in it.
+        targets.add(place.intersection(header), Target::Level(step.div_ceil(2)));
+        x = x.saturating_add(width + Line::raw(STEP).width() as u16);
+    }
 }
 
 fn first_line(model: &Model, colour: bool, width: u16) -> Line<'static> {
@@ -44,13 +73,18 @@ fn first_line(model: &Model, colour: bool, width: u16) -> Line<'static> {
     if !model.tier.is_empty() {
         left.push(format!("tier {}", printable(&model.tier)));
     }
-    let left = format!(" {}", left.join(" · "));
+    let mut left = format!(" {}", left.join(" · "));
     // RFC 3339: the time of day stands between the T and the fraction or zone.
     let time = model.units.at.split('T').nth(1).unwrap_or_default();
     let at: String = printable(time).chars().take(8).collect();
     let (state, style) = state(model, colour);
     let right = at.chars().count() + state.chars().count() + 2;
-    let gap = usize::from(width).saturating_sub(Line::raw(&*left).width() + right);
+    // Whether data comes is to be seen on any screen.
+    let room = usize::from(width).saturating_sub(right);
+    while Line::raw(&*left).width() > room {
+        left.pop();
+    }
+    let gap = room - Line::raw(&*left).width();
     Line::from(vec![
         Span::styled(left, Style::new().bold()),
         Span::raw(format!("{:gap$}{at} ", "")),
@@ -163,19 +197,13 @@ fn short_name(meter: &NodeMeter) -> String {
 
 fn place_line(model: &Model, colour: bool) -> Line<'static> {
     if let Link::Lost(why) = &model.link {
-        return Line::styled(format!(" {}; trying again", printable(why)), alarm(colour));
+        return Line::styled(format!(" trying again: {}", printable(why)), alarm(colour));
     }
     if let Some(notice) = &model.notice {
         return Line::styled(format!(" {}", printable(notice)), alarm(colour));
     }
-    let mut way: Vec<String> = Vec::new();
-    for level in model.place().levels() {
-        way.push(level.kind.plural().to_owned());
-        way.push(printable(&level.label).into_owned());
-    }
-    way.push(model.kind().plural().to_owned());
     let total = model.units.units.len();
-    let mut parts = vec![way.join(" › ")];
+    let mut parts = vec![way(model).join(STEP)];
     parts.push(match model.rows().len() {
         shown if shown == total => format!("{total} shown"),
         shown => format!("{shown} of {total} shown"),
@@ -189,5 +217,19 @@ fn place_line(model: &Model, colour: bool) -> Line<'static> {
     if model.tree && model.kind() == crate::top::kind::Kind::Process {
         parts.push("tree".to_owned());
     }
+    if model.is_private {
+        parts.push("a private agent's".to_owned());
+    }
     Line::raw(format!(" {}", parts.join(" · ")))
+}
+
+/// The kind and the unit of each level, and what is listed now.
+fn way(model: &Model) -> Vec<String> {
+    let mut way: Vec<String> = Vec::new();
+    for level in model.place().levels() {
+        way.push(level.kind.plural().to_owned());
+        way.push(printable(&level.label).into_owned());
+    }
+    way.push(model.kind().plural().to_owned());
+    way
 }

@@ -4,32 +4,45 @@
 //! What matters is said in words and by reversed or bold text; colour only repeats it.
 
 mod boxes;
+mod footer;
 mod header;
+mod looks;
+mod targets;
 
 use eco_agent::api::Unit;
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Flex, Layout, Rect},
     style::{Color, Style},
-    text::{Line, Span},
+    text::Line,
     widgets::{Paragraph, Row as TableRow, Table},
 };
 
 use super::{
     kind::{Kind, Sort, joules, key},
-    model::{Link, Mode, Model},
+    model::{Link, Model},
     rows::Row,
 };
 use crate::out::{printable, quantity};
 
+pub(crate) use self::{
+    looks::Looks,
+    targets::{Target, Targets},
+};
+
+/// A list that is narrower leaves out owner and energy: who it is, and how much now, matter most.
+const WITH_OWNER: u16 = 60;
 /// A list this wide shows each unit's power before, and from here on what it emits.
 const WITH_HISTORY: u16 = 110;
 const WITH_CARBON: u16 = 95;
 const HISTORY: usize = 16;
+/// Between two columns.
+const SPACING: u16 = 1;
 
-/// Draws everything. Gives the number of lines that a page of the list has.
-pub(crate) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) -> usize {
-    let header = header::lines(model, colour, frame.area().width);
+/// Draws everything. Gives what is where.
+pub(crate) fn draw(frame: &mut Frame<'_>, model: &mut Model, looks: Looks) -> Targets {
+    let mut targets = Targets::default();
+    let header = header::lines(model, looks.colour, frame.area());
     let height = u16::try_from(header.len()).unwrap_or(u16::MAX);
     let [top, list, bottom] = Layout::vertical([
         Constraint::Length(height),
@@ -38,17 +51,23 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &mut Model, colour: bool) -> us
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(header), top);
-    let page = draw_list(frame, model, list);
-    frame.render_widget(Paragraph::new(footer(model)), bottom);
-    boxes::draw(frame, model);
-    page
+    header::add_way(model, top, &mut targets);
+    draw_list(frame, model, list, &mut targets);
+    footer::draw(frame, model, bottom, &mut targets);
+    boxes::draw(frame, model, &mut targets);
+    looks.fit(frame.buffer_mut());
+    targets
 }
 
-fn draw_list(frame: &mut Frame<'_>, model: &mut Model, area: Rect) -> usize {
-    let page = usize::from(area.height.saturating_sub(1));
-    let visible = model.visible(page);
+fn draw_list(frame: &mut Frame<'_>, model: &mut Model, area: Rect, targets: &mut Targets) {
+    targets.page = usize::from(area.height.saturating_sub(1));
+    let visible = model.visible(targets.page);
+    for (line, row) in visible.clone().zip(area.rows().skip(1)) {
+        targets.add(row, Target::Line(line));
+    }
     let selected = model.selected();
     let columns = Columns::of(model, area.width);
+    columns.add_heads(model, area, targets);
     let rows: Vec<TableRow<'_>> = visible
         .clone()
         .zip(&model.rows()[visible])
@@ -62,9 +81,9 @@ fn draw_list(frame: &mut Frame<'_>, model: &mut Model, area: Rect) -> usize {
         })
         .collect();
     let empty = rows.is_empty();
-    let table = Table::new(rows, columns.widths())
+    let table = Table::new(rows, columns.widths(model))
         .header(heads(model, columns).style(Style::new().reversed()))
-        .column_spacing(1);
+        .column_spacing(SPACING);
     frame.render_widget(table, area);
     if empty && area.height > 2 {
         let message = match (&model.link, model.units.units.is_empty()) {
@@ -81,45 +100,39 @@ fn draw_list(frame: &mut Frame<'_>, model: &mut Model, area: Rect) -> usize {
         };
         frame.render_widget(Paragraph::new(message).centered(), middle);
     }
-    page
 }
 
 fn heads(model: &Model, columns: Columns) -> TableRow<'static> {
-    let head = |text: &'static str, sort: Sort| {
-        if model.sort != sort {
-            return text.to_owned();
+    let heads = columns.heads(model).into_iter().map(|head| {
+        let mut text = head.text.to_owned();
+        if head.sort == Some(model.sort) {
+            // Large numbers first is down; names and process ids go up from the smallest.
+            let down = model.sort.is_descending() != model.inverted;
+            text.push(if down { '▼' } else { '▲' });
         }
-        // Large numbers first is down; names and process ids go up from the smallest.
-        let down = sort.is_descending() != model.inverted;
-        format!("{text}{}", if down { "▼" } else { "▲" })
-    };
-    let (first, last) = match model.kind() {
-        Kind::Process => ("PID", "COMMAND"),
-        _ => ("TASKS", "NAME"),
-    };
-    let mut cells = vec![
-        Line::raw(head(first, Sort::Pid)).right_aligned(),
-        Line::raw(head("USER", Sort::User)),
-        Line::raw(head("CPU%", Sort::Cpu)).right_aligned(),
-        Line::raw(head("W", Sort::Watts)).right_aligned(),
-        Line::raw(head("ENERGY", Sort::Energy)).right_aligned(),
-    ];
-    if columns.gpu {
-        cells.push(Line::raw("GPU W").right_aligned());
-    }
-    if columns.carbon {
-        cells.push(Line::raw("CO2 g/h").right_aligned());
-    }
-    if columns.history {
-        cells.push(Line::raw("BEFORE"));
-    }
-    cells.push(Line::raw(head(last, Sort::Name)));
-    TableRow::new(cells)
+        let line = Line::raw(text);
+        if head.is_number {
+            line.right_aligned()
+        } else {
+            line
+        }
+    });
+    TableRow::new(heads)
+}
+
+/// The heading of a column.
+struct Head {
+    text: &'static str,
+    width: Constraint,
+    /// What it orders by, if it does.
+    sort: Option<Sort>,
+    is_number: bool,
 }
 
 /// Which of the columns that not every screen has are shown.
 #[derive(Clone, Copy)]
 struct Columns {
+    owner: bool,
     gpu: bool,
     carbon: bool,
     history: bool,
@@ -129,23 +142,65 @@ impl Columns {
     fn of(model: &Model, width: u16) -> Self {
         let node = &model.units.node;
         Self {
+            owner: width >= WITH_OWNER,
             gpu: node.watts.contains_key("gpu") && width >= WITH_CARBON,
             carbon: node.carbon_grams_per_hour.is_some() && width >= WITH_CARBON,
             history: width >= WITH_HISTORY,
         }
     }
 
-    fn widths(self) -> Vec<Constraint> {
-        let mut widths: Vec<Constraint> = [7, 9, 6, 8, 9].map(Constraint::Length).into();
-        let more = [
-            (self.gpu, 8),
-            (self.carbon, 8),
-            (self.history, HISTORY as u16),
+    /// From left to right.
+    fn heads(self, model: &Model) -> Vec<Head> {
+        let head = |text, width, sort: Option<Sort>, is_number| Head {
+            text,
+            width: Constraint::Length(width),
+            sort,
+            is_number,
+        };
+        let (first, last) = match model.kind() {
+            Kind::Process => ("PID", "COMMAND"),
+            _ => ("TASKS", "NAME"),
+        };
+        let all = [
+            (true, head(first, 7, Some(Sort::Pid), true)),
+            (self.owner, head("USER", 9, Some(Sort::User), false)),
+            (true, head("CPU%", 6, Some(Sort::Cpu), true)),
+            (true, head("W", 8, Some(Sort::Watts), true)),
+            (self.owner, head("ENERGY", 9, Some(Sort::Energy), true)),
+            (self.gpu, head("GPU W", 8, None, true)),
+            (self.carbon, head("CO2 g/h", 8, None, true)),
+            (self.history, head("BEFORE", HISTORY as u16, None, false)),
         ];
-        let more = more.into_iter().filter(|(shown, _)| *shown);
-        widths.extend(more.map(|(_, width)| Constraint::Length(width)));
-        widths.push(Constraint::Fill(1));
-        widths
+        let shown = all.into_iter().filter(|(shown, _)| *shown);
+        let mut heads: Vec<Head> = shown.map(|(_, head)| head).collect();
+        heads.push(Head {
+            text: last,
+            width: Constraint::Fill(1),
+            sort: Some(Sort::Name),
+            is_number: false,
+        });
+        heads
+    }
+
+    fn widths(self, model: &Model) -> Vec<Constraint> {
+        self.heads(model).iter().map(|head| head.width).collect()
+    }
+
+    /// Where the table puts the headings.
+    fn add_heads(self, model: &Model, area: Rect, targets: &mut Targets) {
+        let line = Rect {
+            height: area.height.min(1),
+            ..area
+        };
+        let areas = Layout::horizontal(self.widths(model))
+            .flex(Flex::Start)
+            .spacing(SPACING)
+            .split(line);
+        for (head, area) in self.heads(model).iter().zip(areas.iter()) {
+            if let Some(sort) = head.sort {
+                targets.add(*area, Target::Head(sort));
+            }
+        }
     }
 }
 
@@ -156,13 +211,16 @@ fn table_row(model: &Model, row: &Row, columns: Columns) -> TableRow<'static> {
         None if model.kind() == Kind::Process => String::new(),
         None => unit.tasks.to_string(),
     };
-    let mut cells = vec![
-        Line::raw(first).right_aligned(),
-        Line::raw(printable(unit.user.as_deref().unwrap_or("")).into_owned()),
-        Line::raw(percent(unit.cpu_percent)).right_aligned(),
-        Line::raw(number(unit.watts)).right_aligned(),
-        Line::raw(quantity(joules(unit), "J")).right_aligned(),
-    ];
+    let mut cells = vec![Line::raw(first).right_aligned()];
+    if columns.owner {
+        let owner = printable(unit.user.as_deref().unwrap_or(""));
+        cells.push(Line::raw(owner.into_owned()));
+    }
+    cells.push(Line::raw(percent(unit.cpu_percent)).right_aligned());
+    cells.push(Line::raw(number(unit.watts)).right_aligned());
+    if columns.owner {
+        cells.push(Line::raw(quantity(joules(unit), "J")).right_aligned());
+    }
     if columns.gpu {
         let watts = model.history.gpu_watts(key(unit));
         cells.push(Line::raw(watts.map_or_else(|| "-".to_owned(), number)).right_aligned());
@@ -233,53 +291,6 @@ pub(crate) fn number(value: f64) -> String {
         v if v < 1e8 => format!("{value:.0}"),
         _ => format!("{value:.2e}"),
     }
-}
-
-fn footer(model: &Model) -> Line<'static> {
-    match &model.mode {
-        Mode::Search(words) => {
-            let keys = if model.has(words) {
-                "F3 next  Up before  Enter ends"
-            } else {
-                "not found"
-            };
-            prompt("Search: ", words, keys)
-        }
-        Mode::Filter => prompt("Filter: ", &model.filter, "Enter keeps  Esc clears"),
-        _ => {
-            let live = [("F1", "Help "), ("F2", "Kind ")];
-            let replay = [("Spc", "Pause "), ("←→", "Step "), ("+-", "Speed ")];
-            let usual = [
-                ("F3", "Search "),
-                ("F4", "Filter "),
-                ("F5", "Tree "),
-                ("F6", "Sort "),
-                ("Ent", "Open "),
-                ("Bksp", "Back "),
-                ("F10", "Quit "),
-            ];
-            let more: &[_] = if model.playback.is_some() {
-                &replay
-            } else {
-                &[]
-            };
-            let keys = live.iter().chain(more).chain(&usual).copied();
-            let spans = keys.flat_map(|(key, does)| {
-                [Span::raw(key), Span::styled(does, Style::new().reversed())]
-            });
-            Line::from_iter(spans)
-        }
-    }
-}
-
-fn prompt(what: &'static str, words: &str, keys: &'static str) -> Line<'static> {
-    Line::from(vec![
-        Span::styled(what, Style::new().bold()),
-        Span::raw(printable(words).into_owned()),
-        Span::styled(" ", Style::new().reversed()),
-        Span::raw("  "),
-        Span::styled(keys, Style::new().dim()),
-    ])
 }
 
 /// What must not be overlooked.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! An agent for one run only, where none listens and this user may start one.
+//! An agent for one command only, where none listens.
 
 use std::{
     env,
@@ -15,8 +15,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::signals::{self, Signals};
-use crate::{client::Client, out::printable};
+use crate::{client::Client, out::printable, signals};
 
 const PROGRAM: &str = "eco-agent";
 /// An agent that has parsed the kernel's types and loaded its programs is ready in under 1 s.
@@ -37,17 +36,15 @@ pub(crate) struct PrivateAgent {
 }
 
 impl PrivateAgent {
-    /// Starts one and waits until it is ready. Fails with a sentence that says why not.
-    pub(crate) fn start(signals: &Signals) -> Result<(Self, Client), String> {
-        if !may_start() {
-            return Err("a private agent needs root, or CAP_BPF and CAP_PERFMON".to_owned());
-        }
+    /// Starts one with that signal mask and waits until it is ready. Fails with a sentence that
+    /// says why not. Where it may not count through the kernel it reads procfs: [`counts_all`].
+    pub(crate) fn start(mask: &libc::sigset_t) -> Result<(Self, Client), String> {
         let program = find().ok_or_else(|| {
             format!("no {PROGRAM} beside this program or in PATH: install both in one folder")
         })?;
         let directory = temporary_directory()
             .map_err(|error| format!("no temporary directory for a private agent: {error}"))?;
-        let pid = match launch(&program, &directory, signals) {
+        let pid = match launch(&program, &directory, mask) {
             Ok(pid) => pid,
             Err(error) => {
                 let _ = fs::remove_dir_all(&directory);
@@ -63,6 +60,11 @@ impl PrivateAgent {
             Ok(client) => Ok((agent, client)),
             Err(why) => Err(format!("the private agent {why}{}", agent.last_words())),
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
     }
 
     /// Its process id.
@@ -93,7 +95,7 @@ impl PrivateAgent {
     }
 
     fn wait_until_ready(&mut self) -> Result<Client, String> {
-        let client = Client::new(&self.directory.join("agent.sock")).map_err(|f| f.message)?;
+        let client = Client::new(&self.socket()).map_err(|f| f.message)?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             if let Ok(true) = client.ready() {
@@ -144,8 +146,9 @@ fn last_words_of(log: &str) -> String {
     last.map_or(String::new(), |words| format!(": {}", printable(&words)))
 }
 
-/// Whether the effective capabilities of this process suffice.
-pub(crate) fn may_start() -> bool {
+/// Whether the effective capabilities of this process suffice for an agent that counts all that
+/// runs, through the kernel.
+pub(crate) fn counts_all() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
@@ -167,9 +170,9 @@ pub(crate) fn find() -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-fn launch(program: &Path, directory: &Path, signals: &Signals) -> io::Result<i32> {
+fn launch(program: &Path, directory: &Path, mask: &libc::sigset_t) -> io::Result<i32> {
     let log = File::create(directory.join("log"))?;
-    let mask = signals.before();
+    let mask = *mask;
     let parent = i32::try_from(std::process::id()).map_err(io::Error::other)?;
     let mut command = Command::new(program);
     command
@@ -206,11 +209,11 @@ fn launch(program: &Path, directory: &Path, signals: &Signals) -> io::Result<i32
 /// A new directory that only this user may enter.
 fn temporary_directory() -> io::Result<PathBuf> {
     let mut base = env::temp_dir();
-    let longest = LONGEST_SOCKET - "/eco-run-XXXXXX/agent.sock".len();
+    let longest = LONGEST_SOCKET - "/eco-agent-XXXXXX/agent.sock".len();
     if !base.is_absolute() || base.as_os_str().len() > longest {
         base = PathBuf::from("/tmp");
     }
-    let template = CString::new(base.join("eco-run-XXXXXX").as_os_str().as_bytes())?;
+    let template = CString::new(base.join("eco-agent-XXXXXX").as_os_str().as_bytes())?;
     let mut template = template.into_bytes_with_nul();
     // SAFETY: the template is a live, writable C string that ends in six X.
     if unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) }.is_null() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The signals that `eco run` takes itself, so that it can pass them on.
+//! Signals: those that `eco run` takes itself, so that it can pass them on, and masks for children.
 //!
 //! They are blocked and waited for, rather than handled: no code of ours runs in a handler.
 //! One that was ignored when eco started (`nohup`, a shell's background job) stays ignored,
@@ -21,6 +21,9 @@ const FORWARDED: [libc::c_int; 10] = [
     libc::SIGWINCH,
 ];
 
+/// Those among them that ask to end something.
+const ENDS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
 /// The signals that this process waits for.
 pub(crate) struct Signals {
     awaited: libc::sigset_t,
@@ -40,7 +43,7 @@ pub(crate) struct Signal {
 impl Signal {
     /// Whether it asks to end something.
     pub(crate) fn asks_to_end(self) -> bool {
-        [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&self.number)
+        ENDS.contains(&self.number)
     }
 }
 
@@ -100,6 +103,24 @@ impl Signals {
     }
 }
 
+/// Blocks the signals that ask to end, for this thread and those that it starts from now on, so
+/// that [`await_end`] gets them. Gives the mask from before, for children.
+pub(crate) fn block_ends() -> libc::sigset_t {
+    let ends = ends();
+    let mut before = empty_set();
+    // SAFETY: both sets are live and initialised.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const ends, &raw mut before) };
+    before
+}
+
+/// Waits for a signal that asks to end and is blocked.
+pub(crate) fn await_end() {
+    let ends = ends();
+    let mut signal = 0;
+    // SAFETY: both are live locals.
+    unsafe { libc::sigwait(&raw const ends, &raw mut signal) };
+}
+
 /// Restores a signal mask; async-signal-safe, for use between fork and exec.
 pub(crate) fn restore_mask(mask: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: the mask is live and initialised; the old mask is not asked for.
@@ -114,6 +135,14 @@ pub(crate) fn restore_mask(mask: &libc::sigset_t) -> io::Result<()> {
 pub(crate) fn send(pid: i32, signal: libc::c_int) {
     // SAFETY: no memory is passed.
     unsafe { libc::kill(pid, signal) };
+}
+
+fn ends() -> libc::sigset_t {
+    let mut set = empty_set();
+    for signal in ENDS {
+        add(&mut set, signal);
+    }
+    set
 }
 
 fn empty_set() -> libc::sigset_t {
