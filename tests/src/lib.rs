@@ -17,6 +17,7 @@ pub mod launch;
 pub mod length;
 pub mod metrics;
 pub mod needs;
+pub mod node;
 pub mod power;
 pub mod process_tree;
 pub mod programs;

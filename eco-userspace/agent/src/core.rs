@@ -33,6 +33,7 @@ use crate::{
         history::{self, History},
         kepler::Kepler,
         push::OutletTally,
+        traces::{self, Traces},
     },
     own::latency::Latencies,
     series::{
@@ -89,6 +90,8 @@ pub struct Core {
     pub latencies: Latencies,
     /// How each outlet fares that pushes.
     pub outlets: Vec<OutletTally>,
+    /// The spans of jobs.
+    pub traces: Traces,
     /// Where counters are kept.
     pub store: Store,
     /// When this agent started.
@@ -173,6 +176,7 @@ impl Core {
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
             outlets: Vec::new(),
+            traces: Traces::default(),
             store: Store::open(config.state.as_deref()),
             started: Instant::now(),
             ticks: 0,
@@ -284,6 +288,7 @@ impl Core {
         self.uses.clear();
         self.counted = false;
         self.book_own();
+        traces::record(self);
         self.bury();
         self.move_series();
         self.watch_for_kepler();

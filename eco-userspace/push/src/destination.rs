@@ -15,7 +15,7 @@ const MOST_PATIENCE: u64 = 300;
 /// A receiver, as an operator writes it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// `http://` or `https://`, a host, and the whole path.
+    /// `http://` or `https://`, a host, and the path, or what is common to all paths.
     pub url: String,
     /// Lines of `name: value`, sent with each batch; read anew each time, as secrets change.
     pub headers_file: Option<PathBuf>,
@@ -88,9 +88,9 @@ impl Destination {
         })
     }
 
-    /// Sends a batch; the answer's body, if it was taken.
-    pub(crate) fn send(&self, batch: &[u8]) -> Result<Vec<u8>, PushError> {
-        let url = &self.remote.url;
+    /// Sends a batch to a path below the address; the answer's body, if it was taken.
+    pub(crate) fn send(&self, path: &str, batch: &[u8]) -> Result<Vec<u8>, PushError> {
+        let url = &format!("{}{path}", self.remote.url);
         let unreachable = |why: String| PushError::Unreachable {
             url: url.clone(),
             why,

@@ -211,6 +211,11 @@ pub(super) const KEYS: &[Key] = &[
         about: "cumulative or delta",
     },
     Key {
+        name: "otlp.traces",
+        default: "true",
+        about: "whether a span of each job is sent too",
+    },
+    Key {
         name: "otlp.headers_file",
         default: "",
         about: "lines of `name: value`, sent along; read anew each time",

@@ -21,8 +21,9 @@ impl Settings {
         };
         let otlp = match self.remote("otlp", "endpoint")? {
             Some(mut to) => {
-                to.url = format!("{}/v1/metrics", to.url.trim_end_matches('/'));
+                to.url.truncate(to.url.trim_end_matches('/').len());
                 Some(OtlpConfig {
+                    traces: self.is_true("otlp.traces")?,
                     interval: self.push_interval("otlp.interval")?,
                     temporality,
                     to,

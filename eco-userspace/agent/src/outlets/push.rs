@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use eco_push::{
-    Outlet, Remote, Shown, Source, Tally,
+    Outlet, Queue, Remote, Shown, Source, Tally,
     otlp::{Otlp, Resource, Temporality},
     remote_write::RemoteWrite,
 };
@@ -42,6 +42,8 @@ pub struct OtlpConfig {
     pub interval: Duration,
     /// What counters are shown as.
     pub temporality: Temporality,
+    /// Whether spans of jobs are sent too.
+    pub traces: bool,
 }
 
 /// A store.
@@ -62,6 +64,7 @@ pub struct OutletTally {
 /// Outlets that are ready to start.
 pub struct Prepared {
     otlp: Option<(Otlp, Duration)>,
+    spans: Option<Arc<Queue>>,
     remote_write: Option<(RemoteWrite, Duration)>,
 }
 
@@ -74,9 +77,14 @@ pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         host: config.node_name(),
         version: env!("CARGO_PKG_VERSION"),
     };
+    let mut spans = None;
     let otlp = config.push.otlp.clone().map(|otlp| {
-        let made = Otlp::new(otlp.to, otlp.temporality, resource);
-        made.map(|made| (made, otlp.interval)).context("otlp")
+        let mut made = Otlp::new(otlp.to, otlp.temporality, resource).context("otlp")?;
+        if otlp.traces {
+            let queue = spans.get_or_insert_with(Arc::<Queue>::default);
+            made = made.with_spans(Arc::clone(queue));
+        }
+        anyhow::Ok((made, otlp.interval))
     });
     let remote_write = config.push.remote_write.clone().map(|store| {
         let made = RemoteWrite::new(store.to);
@@ -85,6 +93,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     });
     Ok(Prepared {
         otlp: otlp.transpose()?,
+        spans,
         remote_write: remote_write.transpose()?,
     })
 }
@@ -96,6 +105,9 @@ impl Prepared {
     /// When the kernel gives no thread.
     pub fn start(self, core: &Handle) -> io::Result<Vec<Outlet>> {
         let mut outlets = Vec::new();
+        if let Some(queue) = self.spans {
+            let _ = core.ask_and_wait(move |core| core.traces.send_by(queue));
+        }
         if let Some((otlp, interval)) = self.otlp {
             let (source, tally) = Agent::new("otlp", core);
             outlets.push(Outlet::otlp(otlp, interval, source, tally)?);
@@ -131,6 +143,13 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
     family(&catalogue::PUSH_REJECTED_POINTS, rejected, 0);
     let gap_ms = |tally: &Tally| tally.gap_ms.load(Relaxed);
     family(&catalogue::PUSH_GAP_SECONDS, gap_ms, 1_000_000);
+    if let Some(queue) = core.traces.queue() {
+        let labels = [("signal", "traces")];
+        text.family(&catalogue::PUSH_QUEUED);
+        text.integer(&labels, queue.len() as i128);
+        text.family(&catalogue::PUSH_DROPPED);
+        text.integer(&labels, queue.dropped().into());
+    }
 }
 
 /// The agent, as an outlet reads it.

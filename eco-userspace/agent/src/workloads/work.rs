@@ -10,11 +10,11 @@ use crate::{
     api,
     core::Core,
     ledger::accounts::Kind,
-    outlets::exposition::Exemplar,
+    outlets::traces,
     own,
     query::{self, Caller},
     workloads::{
-        cluster_job,
+        cluster_job, job_trace,
         jobs::{Job, JobError, Membership},
     },
 };
@@ -47,6 +47,7 @@ pub fn open(
         .unwrap_or_default()
         .as_millis();
     let part = cluster_job::of(core, request, uid, pid)?;
+    let trace = job_trace::of(core, request, uid, part.as_ref());
     let id = core.jobs.next_id(unix_ms as u64);
     let user = core.homes.user_name(uid);
     let mut world = core.world();
@@ -66,11 +67,7 @@ pub fn open(
         membership,
         account,
         part,
-        trace: request
-            .traceparent
-            .as_deref()
-            .filter(|text| Exemplar::new(text, 0, 0).is_some())
-            .map(Box::from),
+        trace,
         processes: 0,
         missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
@@ -78,6 +75,7 @@ pub fn open(
     };
     tracing::info!(job = job.id, name = job.name, user, "job opened");
     core.jobs.open(job.clone(), &core.usage);
+    traces::opened(core, &job);
     core.homes.jobs_changed(&core.usage, &core.jobs);
     Ok(query::job(core, &job, None))
 }
@@ -109,7 +107,7 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     core.tick();
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
-    forget(core, &job);
+    forget(core, &job, &closed);
     tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
     Ok(closed)
 }
@@ -118,7 +116,8 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
 pub(crate) fn close_abandoned(core: &mut Core) {
     for id in core.jobs.abandoned(&core.usage) {
         if let Some(job) = core.jobs.find(&id).cloned() {
-            forget(core, &job);
+            let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+            forget(core, &job, &closed);
             tracing::info!(
                 job = id,
                 "job closed, as its opener and all its processes are gone"
@@ -127,7 +126,8 @@ pub(crate) fn close_abandoned(core: &mut Core) {
     }
 }
 
-fn forget(core: &mut Core, job: &Job) {
+fn forget(core: &mut Core, job: &Job, closed: &api::Job) {
+    traces::closed(core, job, closed);
     core.jobs.close(&job.id);
     if let Membership::Cgroup(path) = &job.membership {
         core.usage.unwatch(path);
