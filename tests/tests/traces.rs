@@ -147,7 +147,32 @@ fn ranks_on_two_nodes_that_know_only_their_job_are_one_trace() {
             assert_near(span.number("eco.energy_joules"), joules);
         }
         assert!(span.seconds >= 0.3, "{span:?}");
+        assert_told(&cluster, number, span);
     }
+}
+
+/// The log of the job's node tells of its opening and its end, in its trace: on stderr and in the
+/// collector.
+fn assert_told(cluster: &Cluster, node: usize, span: &Span) {
+    let is_of = |trace: &str, id: &str| trace == span.trace_id && id == span.span_id;
+    let sent = |body: &str| {
+        let lines = cluster.collector.lines();
+        let mut lines = lines.iter();
+        lines.any(|line| line.body == body && is_of(&line.trace_id, &line.span_id))
+    };
+    wait::until("the log is there", || {
+        sent("job opened") && sent("job closed")
+    })
+    .unwrap();
+    let log = cluster.agents[node].log();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let told = lines.filter(|line: &Value| {
+        let text = |key: &str| line[key].as_str().unwrap_or_default();
+        is_of(text("trace_id"), text("span_id"))
+    });
+    assert_eq!(told.count(), 2, "{log}");
 }
 
 #[test]

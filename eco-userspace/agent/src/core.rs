@@ -9,12 +9,14 @@ pub mod meters;
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use eco_attribution::{IdlePolicy, Interval};
 use eco_identity::{Users, kubernetes::PodDirectory, slurm::JobDirectory};
 use eco_meter::{Domain, Finding, Load};
+use eco_push::Queue;
 use eco_usage::{Frame, Process, ProcessKey, Slot, Usage};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
@@ -90,6 +92,8 @@ pub struct Core {
     pub latencies: Latencies,
     /// How each outlet fares that pushes.
     pub outlets: Vec<OutletTally>,
+    /// What waits to be pushed, by signal.
+    pub queues: Vec<(&'static str, Arc<Queue>)>,
     /// The spans of jobs.
     pub traces: Traces,
     /// Where counters are kept.
@@ -176,6 +180,7 @@ impl Core {
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
             outlets: Vec::new(),
+            queues: Vec::new(),
             traces: Traces::default(),
             store: Store::open(config.state.as_deref()),
             started: Instant::now(),

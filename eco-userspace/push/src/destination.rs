@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
-use eco_https::{ClientIdentity, Options, SetupError, Trust};
+use eco_https::{ClientIdentity, Options, Refusal, Rejected, SetupError, Trust};
 
 /// For one batch, from the name's look-up to the last byte.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -64,6 +64,7 @@ pub enum PushError {
 pub struct Destination {
     remote: Remote,
     agent: eco_https::Client,
+    rejected: Rejected,
     headers: &'static [(&'static str, &'static str)],
 }
 
@@ -76,7 +77,7 @@ impl Destination {
         remote: Remote,
         headers: &'static [(&'static str, &'static str)],
     ) -> Result<Self, SetupError> {
-        let (agent, _) = eco_https::agent(&Options {
+        let (agent, rejected) = eco_https::agent(&Options {
             trust: remote.trust.clone(),
             identity: remote.identity.clone(),
             deadline: DEADLINE,
@@ -84,6 +85,7 @@ impl Destination {
         Ok(Self {
             remote,
             agent,
+            rejected,
             headers,
         })
     }
@@ -114,7 +116,7 @@ impl Destination {
         }
         let mut response = request
             .send(batch)
-            .map_err(|why| unreachable(why.to_string()))?;
+            .map_err(|why| unreachable(self.told(&why)))?;
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after");
         let after = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -133,6 +135,21 @@ impl Destination {
             said: first.chars().filter(printable).take(200).collect(),
             after: after.map(|s: u64| Duration::from_secs(s.min(MOST_PATIENCE))),
         })
+    }
+
+    /// Why there is no answer, and what to do about it if that is a matter of trust.
+    fn told(&self, error: &ureq::Error) -> String {
+        let refusal = match error {
+            ureq::Error::Io(error) => Refusal::of(error),
+            _ => None,
+        };
+        let Some(refusal) = refusal else {
+            return error.to_string();
+        };
+        match self.rejected.fingerprint() {
+            Some(shown) => format!("{refusal} (SHA-256 {shown}); set `ca` to who signed it"),
+            None => refusal.to_string(),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OTLP over HTTP: metrics, and spans.
+//! OTLP over HTTP: metrics, spans and logs.
 //!
 //! `opentelemetry-otlp` sends only what OpenTelemetry's SDK has added up itself: its data model
 //! cannot be filled from outside, and would keep a second copy of every counter. These messages
@@ -7,6 +7,7 @@
 
 mod attributes;
 mod batch;
+mod logs;
 mod records;
 mod spans;
 
@@ -14,10 +15,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use eco_https::SetupError;
 
-pub use self::spans::{Attribute, Span};
 use self::{
     batch::{Batch, Points, Value},
     records::Records,
+};
+pub use self::{
+    logs::{Line, Severity},
+    spans::{Attribute, Span},
 };
 use crate::{
     destination::{Destination, PushError, Remote},
@@ -36,6 +40,7 @@ const HEADERS: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 /// Where each signal is taken, by the specification of OTLP/HTTP.
 const METRICS: &str = "/v1/metrics";
 const TRACES: &str = "/v1/traces";
+const LOGS: &str = "/v1/logs";
 
 /// What counters are shown as. Histograms are cumulative either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,13 @@ impl Otlp {
     #[must_use]
     pub fn with_spans(mut self, queue: Arc<Queue>) -> Self {
         self.queued.push(Records::new("traces", TRACES, queue));
+        self
+    }
+
+    /// Sends also the lines of the log of that queue, likewise.
+    #[must_use]
+    pub fn with_logs(mut self, queue: Arc<Queue>) -> Self {
+        self.queued.push(Records::new("logs", LOGS, queue));
         self
     }
 }

@@ -34,6 +34,12 @@ impl TraceId {
         random().map(Self)
     }
 
+    /// Reads 32 hexadecimal digits in lower case that are not all zero.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        id(text).map(Self)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

@@ -11,19 +11,24 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    Installed, find_or_skip, free_port,
+    Installed,
+    authority::Identity,
+    find_or_skip, free_port,
     server::{Launch, Server},
 };
 
 /// How what is received at once is called in the file.
 const METRICS: &str = "resourceMetrics";
 const SPANS: &str = "resourceSpans";
+const LOGS: &str = "resourceLogs";
 
 /// One with a place of its own: it may be stopped and started again.
 pub struct Collector {
     installed: Installed,
     scratch: tempfile::TempDir,
     address: String,
+    /// What it shows of itself over TLS, if it speaks that.
+    identity: Option<Identity>,
     server: Option<Server>,
 }
 
@@ -35,6 +40,21 @@ pub struct Point {
     /// The value.
     pub value: f64,
     /// `hw.id` and the like.
+    pub attributes: Value,
+}
+
+/// A line of a log.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it says.
+    pub body: String,
+    /// `INFO` and the like.
+    pub severity: String,
+    /// The trace and the span that it is about; empty if it is about none.
+    pub trace_id: String,
+    /// See `trace_id`.
+    pub span_id: String,
+    /// All its attributes, as OTLP's JSON has them.
     pub attributes: Value,
 }
 
@@ -94,14 +114,23 @@ impl Collector {
             installed,
             scratch: tempfile::Builder::new().prefix("eco-test-").tempdir()?,
             address: format!("{host}:{}", free_port()?),
+            identity: None,
             server: None,
         }))
+    }
+
+    /// Has it speak TLS, as that one.
+    #[must_use]
+    pub fn over_tls(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     /// Where it takes OTLP over HTTP.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = self.identity.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://{}", self.address)
     }
 
     /// Starts it, on what it has received before.
@@ -112,7 +141,7 @@ impl Collector {
         let program = self.installed.path("bin/otel-collector");
         let launch = Launch::new("otel-collector", self.scratch.path(), &program)?;
         let config = self.scratch.path().join("collector.yaml");
-        fs::write(&config, configuration(&self.address, &self.file()))?;
+        fs::write(&config, self.configuration())?;
         let mut server = launch.flag("config", &config).start()?;
         let address = &self.address;
         server.until_ready(|| TcpStream::connect(address).is_ok())?;
@@ -173,6 +202,25 @@ impl Collector {
         spans
     }
 
+    /// All lines of logs that it has received, in their order.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let resources = self.resources(LOGS).into_iter();
+        let scopes = resources.flat_map(|resource| list(&resource["scopeLogs"]));
+        let records = scopes.flat_map(|scope| list(&scope["logRecords"]));
+        let line = |record: Value| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            Line {
+                body: text(&record["body"]["stringValue"]),
+                severity: text(&record["severityText"]),
+                trace_id: text(&record["traceId"]),
+                span_id: text(&record["spanId"]),
+                attributes: record["attributes"].clone(),
+            }
+        };
+        records.map(line).collect()
+    }
+
     /// What was received of one signal, by resource.
     fn resources(&self, signal: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.file()).unwrap_or_default();
@@ -186,6 +234,14 @@ impl Collector {
         lines
             .flat_map(|batch: Value| list(&batch[signal]))
             .collect()
+    }
+
+    fn configuration(&self) -> String {
+        let tls = self.identity.as_ref().map_or_else(String::new, |identity| {
+            let (certificate, key) = (identity.certificate.display(), identity.key.display());
+            format!("\n        tls: {{cert_file: {certificate}, key_file: {key}}}")
+        });
+        configuration(&format!("{}{tls}", self.address), &self.file())
     }
 
     fn file(&self) -> PathBuf {
@@ -214,6 +270,9 @@ service:
       receivers: [otlp]
       exporters: [file]
     traces:
+      receivers: [otlp]
+      exporters: [file]
+    logs:
       receivers: [otlp]
       exporters: [file]
 ",

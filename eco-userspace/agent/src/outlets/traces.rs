@@ -83,11 +83,6 @@ impl Traces {
         self.queue = Some(queue);
     }
 
-    /// The queue that they are sent by.
-    pub(crate) fn queue(&self) -> Option<&Queue> {
-        self.queue.as_deref()
-    }
-
     fn send(&self, span: &Span<'_>) {
         if let Some(queue) = &self.queue {
             // One that is dropped is counted there.

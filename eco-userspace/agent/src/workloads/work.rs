@@ -73,7 +73,15 @@ pub fn open(
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
         uncovered_before: core.books.sum.total(&core.books.carbon.uncovered),
     };
-    tracing::info!(job = job.id, name = job.name, user, "job opened");
+    let (trace_id, span_id) = traced(&job);
+    tracing::info!(
+        job = job.id,
+        name = job.name,
+        user,
+        trace_id,
+        span_id,
+        "job opened"
+    );
     core.jobs.open(job.clone(), &core.usage);
     traces::opened(core, &job);
     core.homes.jobs_changed(&core.usage, &core.jobs);
@@ -108,7 +116,9 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
     forget(core, &job, &closed);
-    tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
+    let (trace_id, span_id) = traced(&job);
+    let cpu_seconds = closed.cpu_seconds;
+    tracing::info!(job = job.id, trace_id, span_id, cpu_seconds, "job closed");
     Ok(closed)
 }
 
@@ -118,8 +128,11 @@ pub(crate) fn close_abandoned(core: &mut Core) {
         if let Some(job) = core.jobs.find(&id).cloned() {
             let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
             forget(core, &job, &closed);
+            let (trace_id, span_id) = traced(&job);
             tracing::info!(
                 job = id,
+                trace_id,
+                span_id,
                 "job closed, as its opener and all its processes are gone"
             );
         }
@@ -140,6 +153,13 @@ fn forget(core: &mut Core, job: &Job, closed: &api::Job) {
             core.books.views.leave(account, now);
         }
     }
+}
+
+/// The trace and the span that a job is in, for the log.
+fn traced(job: &Job) -> (Option<String>, Option<String>) {
+    let context = job.trace.as_ref().map(|trace| trace.context);
+    let trace = context.map(|context| context.trace.to_string());
+    (trace, context.map(|context| context.span.to_string()))
 }
 
 fn find<'a>(core: &'a Core, id: &str, caller: Caller) -> Result<&'a Job, JobError> {

@@ -341,14 +341,14 @@ pub(crate) static PUSH_GAP_SECONDS: Family = Family {
 pub(crate) static PUSH_QUEUED: Family = Family {
     name: "eco_push_queued_records",
     kind: Type::Gauge,
-    help: "Spans that wait for the collector to take them.",
+    help: "Spans and lines of the log that wait for the collector to take them.",
     labels: SIGNAL,
 };
 
 pub(crate) static PUSH_DROPPED: Family = Family {
     name: "eco_push_dropped_records_total",
     kind: Type::Counter,
-    help: "Spans that were dropped: the queue was full, or the collector refused them.",
+    help: "Spans and lines of the log that were dropped: the queue was full, or the collector refused them.",
     labels: SIGNAL,
 };
 
