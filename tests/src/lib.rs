@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod clock;
+pub mod grpc;
 pub mod http;
 pub mod increase;
 pub mod lab;
@@ -18,6 +19,7 @@ pub mod length;
 pub mod metrics;
 pub mod needs;
 pub mod node;
+pub mod pod_resources;
 pub mod power;
 pub mod process_tree;
 pub mod programs;

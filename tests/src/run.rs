@@ -149,6 +149,8 @@ fn prepare(by: &By, folder: &Path) -> Result<Command> {
         .current_dir(folder)
         .env("WORKLOAD", workload)
         .env("NO_COLOR", "1")
+        // What tests run is not of the history of whoever tests.
+        .env("XDG_STATE_HOME", folder.join("state"))
         .env_remove("ECO_SOCKET")
         .stdin(Stdio::null());
     match by {

@@ -17,11 +17,13 @@
 
 pub mod authority;
 pub mod collector;
+pub mod device_plugin;
 pub mod helm;
 pub mod image;
 pub mod keda;
 pub mod kubernetes;
 pub mod kwok;
+pub mod openmpi;
 pub mod prometheus;
 pub mod server;
 pub mod slurm;

@@ -10,6 +10,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
+    process::Command,
     sync::Mutex,
     thread,
 };
@@ -21,10 +22,13 @@ use eco_tests::{
     serve::Serve,
     servers::{
         free_port,
+        openmpi::OpenMpi,
         prometheus::{Kind, Store, scrape},
+        server,
         slurm::Slurm,
     },
     wait,
+    workload::Report,
 };
 use serde_json::Value;
 
@@ -203,6 +207,82 @@ fn the_ranks_of_torchrun_are_one_job_by_its_environment() {
         assert_eq!((&part["rank"], &part["ranks"]), (&rank.into(), &2.into()));
         assert_eq!(part["launcher"], "torchrun");
     }
+}
+
+#[test]
+fn two_ranks_of_mpirun_are_one_job() {
+    needs!(Programs, Root, Bpf);
+    let _alone = MACHINE.lock();
+    let Some(mpi) = OpenMpi::find() else {
+        return;
+    };
+    let (agent, _) = node("n1");
+    let folder = tempfile::tempdir().unwrap();
+    // As a user would: `mpirun -n 2 eco run -- program`.
+    let script = format!(
+        "exec {} run --quiet --measure agent --socket {} --json $OMPI_COMM_WORLD_RANK.json -- \
+         {} --report $OMPI_COMM_WORLD_RANK.report burn 0.5",
+        programs::eco().display(),
+        agent.socket().display(),
+        programs::workload().display()
+    );
+    server::run(mpi.mpirun(2, folder.path()).args(["sh", "-c", &script])).unwrap();
+    let mut truth = 0.0;
+    let mut jobs = Vec::new();
+    for rank in 0..2_u32 {
+        let told = read(&folder.path().join(format!("{rank}.json")));
+        let report = Report::read(&folder.path().join(format!("{rank}.report"))).unwrap();
+        assert_whole(number(&told["cpu_seconds"]), report.cpu_seconds());
+        let part = &told["part_of"];
+        assert_eq!((&part["rank"], &part["ranks"]), (&rank.into(), &2.into()));
+        assert_eq!(part["launcher"], "mpirun", "{told}");
+        jobs.push(part["job"].as_str().unwrap().to_owned());
+        truth += report.cpu_seconds();
+    }
+    assert!(jobs[0].starts_with("mpirun-"), "{jobs:?}");
+    assert_eq!(jobs[0], jobs[1]);
+    let answer = agent.json(&format!("/v1/jobs/eco/{}", jobs[0])).unwrap();
+    assert_whole(number(&answer["cpu_seconds"]), truth);
+    until_all_jobs_have(&agent, truth);
+}
+
+#[test]
+fn a_run_that_is_open_can_be_asked_for_by_its_id() {
+    needs!(Programs, Root, Bpf);
+    let _alone = MACHINE.lock();
+    let (agent, _) = node("n1");
+    let by = By::Agent(agent.socket());
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    let query = |name: &str, format: &str| {
+        let mut eco = Command::new(programs::eco());
+        eco.args(["query", "job", name, "--format", format]);
+        server::run(eco.arg("--socket").arg(agent.socket()))
+    };
+    thread::scope(|scope| {
+        let until_asked = format!("while [ ! -e '{}' ]; do sleep 0.1; done", asked.display());
+        let run = scope.spawn(move || run::shell(&by, &until_asked));
+        let open = wait::until_some("the run is open", || {
+            let jobs = agent.json("/v1/jobs").ok()?;
+            let run = jobs.as_array()?.first()?;
+            Some(run["id"].as_str()?.to_owned())
+        })
+        .unwrap();
+        let name = format!("eco/{open}");
+        let table = query(&name, "table").unwrap();
+        assert!(table.starts_with(&format!("eco run {open}\n")), "{table}");
+        for row in ["name", "user", "energy", "CPU time", "wall time"] {
+            assert!(table.contains(row), "{row}: {table}");
+        }
+        assert!(query(&name, "line").unwrap().ends_with(" on n1\n"));
+        assert!(query(&name, "comment").unwrap().contains(";node=n1"));
+        let json: Value = serde_json::from_str(&query(&name, "json").unwrap()).unwrap();
+        assert_eq!(json["id"], open.as_str(), "{json}");
+        fs::write(&asked, "").unwrap();
+        run.join().unwrap().unwrap();
+    });
+    let gone = query("eco/none", "table").unwrap_err().to_string();
+    assert!(gone.contains("no job none of eco"), "{gone}");
 }
 
 #[test]

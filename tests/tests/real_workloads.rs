@@ -6,14 +6,11 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
-use std::{
-    fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
-    sync::Mutex,
-};
+use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Mutex};
 
 use eco_tests::{
     agent::{Agent, Setup},
-    cgroup, needs, programs,
+    cgroup, needs,
     servers::{
         kubernetes::{Cluster, IMAGE},
         slurm::Slurm,
@@ -192,27 +189,6 @@ fn the_api_server_names_pods_where_it_is_asked_instead() {
         .unwrap();
 }
 
-/// Runs deploy/slurm/epilog.sh while the job runs, and returns what its AdminComment is then.
-fn epilog(slurm: &Slurm, agent: &Agent, scontrol: &Path, job: u32) -> String {
-    let programs = slurm.folder().join("programs");
-    fs::create_dir_all(&programs).unwrap();
-    for (name, program) in [("scontrol", scontrol), ("eco", &programs::eco())] {
-        // Whoever was here first has made the same.
-        let _ = std::os::unix::fs::symlink(program, programs.join(name));
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/slurm/epilog.sh");
-    let path = format!("{}:/usr/bin:/bin", programs.display());
-    let mut epilog = Command::new("sh");
-    epilog.arg(script).env_clear().env("PATH", path);
-    epilog.env("SLURM_JOB_ID", job.to_string());
-    let status = epilog.env("ECO_SOCKET", agent.socket()).status().unwrap();
-    assert!(status.success(), "a node whose Epilog fails is drained");
-    let shown = slurm.scontrol(&["--oneliner", "show", "job", &job.to_string()]);
-    let shown = shown.unwrap();
-    let comment = shown.split("AdminComment=").nth(1).unwrap_or_default();
-    comment.split(' ').next().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn a_job_of_slurm_has_what_the_kernel_counted_for_it() {
     needs!(Programs, Root, Bpf);
@@ -269,12 +245,6 @@ fn a_job_of_slurm_has_what_the_kernel_counted_for_it() {
             let id = format!("{job}.{step}");
             assert!(steps.iter().any(|step| step["id"] == id), "{told}");
         }
-        let comment = epilog(&slurm, &agent, &wrapper, job);
-        let words = ["eco:1;energy_j=", ";cpu_s=", ";node="];
-        assert!(words.iter().all(|word| comment.contains(word)), "{comment}");
-        // Another node's word stays.
-        let both = epilog(&slurm, &agent, &wrapper, job);
-        assert!(both.starts_with(&format!("{comment}|eco:1;")), "{both}");
         slurm
             .command("scancel")
             .arg(job.to_string())

@@ -21,7 +21,7 @@ use crate::workspace::Workspace;
 const VERSIONS: &str = "xtask/servers/versions.toml";
 
 /// Those that are quick to have come first.
-const SERVERS: [Server; 10] = [
+const SERVERS: [Server; 12] = [
     Server {
         name: "prometheus",
         source: Source::Debian(Packages(&["prometheus"])),
@@ -41,6 +41,20 @@ const SERVERS: [Server; 10] = [
             "slurmctld",
             "slurmd",
         ])),
+        takes: "some seconds",
+    },
+    Server {
+        name: "slurm-accounting",
+        source: Source::Debian(Packages(&[
+            "mariadb-server-core",
+            "slurm-wlm-mysql-plugin",
+            "slurmdbd",
+        ])),
+        takes: "some seconds",
+    },
+    Server {
+        name: "openmpi",
+        source: Source::Debian(Packages(&["openmpi-bin", "openmpi-common"])),
         takes: "some seconds",
     },
     Server {

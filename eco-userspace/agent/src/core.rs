@@ -368,7 +368,10 @@ impl Core {
                 continue;
             }
             let (uses, partial) = match self.gpus.users_of(at) {
-                Some(users) => (users.uses, users.partial),
+                Some(users) => {
+                    slot.in_doubt |= users.in_doubt;
+                    (users.uses, users.partial)
+                }
                 None => (uses, partial),
             };
             let begun = Instant::now();
@@ -381,7 +384,8 @@ impl Core {
             let mut all = std::mem::take(&mut slot.carried);
             all.extend_from_slice(uses);
             let busy_ns: u64 = all.iter().map(|used| used.ns).sum();
-            if !partial && !counted.gap && !counted.span.is_zero() {
+            let teaches = slot.teaches();
+            if !partial && teaches && !counted.gap && !counted.span.is_zero() {
                 let busy_cpus = busy_ns as f64 / counted.span.as_nanos() as f64;
                 slot.baseline.observe(slot.watts, busy_cpus, counted.span);
             }

@@ -7,7 +7,10 @@ mod part;
 mod parts;
 mod workloads;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use eco_intensity::Emissions;
 use eco_usage::{State, Tier, bpf::kernel_release};
@@ -334,7 +337,7 @@ pub(crate) fn used(core: &Core, account: AccountId) -> (u64, Option<u64>, Option
 
 /// A view's CPU time in ns, energy in µJ by meter and what that emitted, those under earlier
 /// agents included.
-fn whole(core: &Core, account: AccountId) -> (u64, Row, CarbonRow) {
+pub(crate) fn whole(core: &Core, account: AccountId) -> (u64, Row, CarbonRow) {
     let Some(booked) = core.books.accounts.get(account) else {
         return Default::default();
     };
@@ -380,6 +383,13 @@ fn estimated(core: &Core) -> bool {
     core.meters
         .iter()
         .any(|slot| slot.is_present() && slot.descriptor.source.is_estimate())
+}
+
+/// Where the joules come from, each source once.
+fn sources(core: &Core) -> Vec<String> {
+    let present = core.meters.iter().filter(|slot| slot.is_present());
+    let labels: BTreeSet<&str> = present.map(|slot| slot.descriptor.source.label()).collect();
+    labels.into_iter().map(str::to_owned).collect()
 }
 
 /// By domain, over the meters that are there.

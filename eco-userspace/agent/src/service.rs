@@ -87,8 +87,8 @@ impl Service {
     /// # Errors
     /// When the kernel gives no thread or descriptor.
     pub fn start(mut core: Core) -> std::io::Result<Self> {
-        let config = core.config.history.clone();
-        core.history.start(&config);
+        let config = core.config.clone();
+        core.history.start(&config.history, &config.procfs);
         core.tick();
         let (questions, asked) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();

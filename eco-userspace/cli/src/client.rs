@@ -14,7 +14,7 @@ pub(crate) use eco_https::escaped as path_segment;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
 use crate::{exit::Failure, out::printable};
@@ -28,6 +28,16 @@ const LARGEST_ANSWER: usize = 64 << 20;
 pub(crate) struct Client {
     socket: PathBuf,
     runtime: Runtime,
+}
+
+/// What the agent has under a job's name. Each has members that the other lacks.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum FoundJob {
+    /// A job of a cluster, on this node.
+    Managed(Box<ManagedJob>),
+    /// A run of eco's own that is open.
+    Run(Box<Job>),
 }
 
 /// Why there is no answer.
@@ -169,11 +179,7 @@ impl Client {
     }
 
     /// `GET /v1/jobs/{manager}/{id}`; an id of Kubernetes has two parts.
-    pub(crate) fn managed_job(
-        &self,
-        manager: &str,
-        id: &[&str],
-    ) -> Result<ManagedJob, ClientError> {
+    pub(crate) fn job(&self, manager: &str, id: &[&str]) -> Result<FoundJob, ClientError> {
         let id: Vec<String> = id.iter().map(|part| path_segment(part)).collect();
         let path = format!("/v1/jobs/{}/{}", path_segment(manager), id.join("/"));
         self.json(Method::GET, &path, None::<&()>)

@@ -9,12 +9,17 @@ mod ask;
 mod table;
 mod yaml;
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use self::{ask::Asker, table::Table};
+use self::{
+    ask::{Asker, Pod},
+    table::Table,
+};
 use crate::{
-    exit::{self, Outcome, warn},
+    exit::{self, Failure, Outcome, warn},
     out,
 };
 
@@ -24,6 +29,7 @@ pub(crate) const NAME: &str = "kubectl-eco";
 const HELP: &str = "\
 Examples:
   kubectl eco pods -n team-a --window 24h --sort carbon
+  kubectl eco pods -l app=web --by container
   kubectl eco nodes -o wide
   kubectl eco namespaces -o json
   kubectl eco jobs --by node";
@@ -74,6 +80,10 @@ struct Wishes {
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
     all_namespaces: bool,
 
+    /// Only pods with these labels, of those that there are now: app=web,tier!=test.
+    #[arg(short = 'l', long, global = true, value_name = "LABELS")]
+    selector: Option<String>,
+
     /// What is summed over, ending now: 5m, 1h, 7d; if absent 1h, or all that is kept.
     #[arg(long, global = true, value_name = "TIME")]
     window: Option<String>,
@@ -100,6 +110,7 @@ enum Sort {
     Energy,
     Power,
     Carbon,
+    Cpu,
     Name,
 }
 
@@ -145,7 +156,23 @@ pub(crate) fn main(command: &KubectlEco) -> Outcome {
         .into_iter()
         .collect();
     options.extend(wishes.by.as_deref().map(|by| ("by", by)));
+    let labelled = match &wishes.selector {
+        None => None,
+        Some(_) if kind != "pods" => {
+            return Err(Failure::usage(
+                "only pods have labels to select by: leave -l out, or ask for pods",
+            ));
+        }
+        Some(labels) => Some(
+            command
+                .asker
+                .labelled(question.namespace.as_deref(), labels)?,
+        ),
+    };
     let mut answer = command.asker.ask(&question, &options)?;
+    if let Some(labelled) = labelled {
+        keep(&mut answer, &labelled);
+    }
     sort(&mut answer, wishes.sort);
     show(&answer, &question, wishes)?;
     Ok(exit::DONE)
@@ -179,6 +206,14 @@ fn show(answer: &Value, question: &Question, wishes: &Wishes) -> Outcome {
     Ok(exit::DONE)
 }
 
+/// Leaves only these pods in an answer.
+fn keep(answer: &mut Value, labelled: &BTreeSet<Pod>) {
+    if let Some(items) = answer["items"].as_array_mut() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        items.retain(|item| labelled.contains(&(text(&item["namespace"]), text(&item["pod"]))));
+    }
+}
+
 /// Puts what was asked for first. What is not known comes last.
 fn sort(answer: &mut Value, by: Sort) {
     let Some(items) = answer["items"].as_array_mut() else {
@@ -189,6 +224,7 @@ fn sort(answer: &mut Value, by: Sort) {
             Sort::Energy => &item["energy_joules"]["total"],
             Sort::Power => &item["power_watts"],
             Sort::Carbon => &item["carbon_grams"],
+            Sort::Cpu => &item["cpu_seconds"],
             Sort::Name => return 0.0,
         };
         value.as_f64().unwrap_or(-1.0)
@@ -220,6 +256,15 @@ mod tests {
         let items = answer["items"].as_array().unwrap().iter();
         let order: Vec<_> = items.map(|item| item["pod"].as_str().unwrap()).collect();
         assert_eq!(order, ["c", "a", "b", "none"]);
+    }
+
+    #[test]
+    fn labels_leave_the_pods_that_have_them() {
+        let item = |namespace: &str, pod: &str| json!({"namespace": namespace, "pod": pod});
+        let mut answer = json!({"items": [item("a", "x"), item("b", "x"), item("a", "y"), {}]});
+        let labelled = BTreeSet::from([("a".to_owned(), "x".to_owned())]);
+        keep(&mut answer, &labelled);
+        assert_eq!(answer["items"], json!([item("a", "x")]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod calibrate;
 mod client;
 mod energy;
 mod exit;
+mod history;
 mod intensity;
 mod kubectl_eco;
 mod out;
@@ -46,6 +47,7 @@ enum Command {
     Top(top::TopArgs),
     Status(status::StatusArgs),
     Query(query::QueryArgs),
+    History(history::HistoryArgs),
     Intensity(intensity::IntensityArgs),
     Calibrate(calibrate::CalibrateArgs),
     Serve(Box<serve::ServeArgs>),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::main(&cli.socket, &args),
         Command::Status(args) => status::main(&cli.socket, &args),
         Command::Query(args) => query::main(&cli.socket, &args),
+        Command::History(args) => history::main(&args),
         Command::Intensity(args) => intensity::main(&cli.socket, args),
         Command::Calibrate(args) => calibrate::main(&args),
         Command::Serve(args) => serve::main(&args),

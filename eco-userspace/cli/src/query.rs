@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `eco query`: what a pod or a job of Slurm or Kubernetes has used on this node.
+//! `eco query`: what a pod, a job or an open run has used on this node.
 
-use std::path::Path;
+mod account;
+mod elapsed;
+
+use std::{path::Path, time::Duration};
 
 use clap::{Args, ValueEnum};
-use eco_agent::api::{ByDomain, ManagedJob, Pod};
+use jiff::Timestamp;
 use serde::Serialize;
 
+use self::account::Account;
 use crate::{
-    client::Client,
-    energy,
+    client::{Client, FoundJob},
     exit::{self, Failure, Outcome},
-    out::{self, printable, quantity},
+    out::{self, printable},
 };
 
 const HELP: &str = "\
-A job of Slurm is named slurm/ID, one of Kubernetes kubernetes/NAMESPACE/NAME; a pod is named
-NAMESPACE/NAME. All is what this node's agent has seen of it, idle not included.
+A job of Slurm is named slurm/ID, one of Kubernetes kubernetes/NAMESPACE/NAME; eco/ID is a job that
+runs have joined, or a run that is open. A pod is named NAMESPACE/NAME. All is what this node's
+agent has seen of it, idle not included.
 
 Examples:
   eco query job slurm/4711
@@ -35,11 +39,15 @@ pub(crate) struct QueryArgs {
     /// How to write it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// How long it has run, as Slurm writes it ([D-]HH:MM:SS, MM:SS or minutes): a line then says
+    /// its average power.
+    #[arg(long, value_name = "TIME", value_parser = elapsed::parse)]
+    elapsed: Option<Duration>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
-    /// A job of Slurm or Kubernetes.
+    /// A job of Slurm, Kubernetes or eco.
     Job,
     /// A pod.
     Pod,
@@ -63,132 +71,40 @@ pub(crate) fn main(socket: &Path, args: &QueryArgs) -> Outcome {
     match (args.kind, parts.as_slice()) {
         (Kind::Pod, [namespace, name]) => {
             let pod = client.pod(namespace, name)?;
-            let account = Account::of_pod(&pod);
-            write(&pod, &account, args.format)
+            write(&pod, Account::of_pod(&pod), args)
         }
-        (Kind::Job, [manager, id @ ..]) if !id.is_empty() => {
-            let job = client.managed_job(manager, id)?;
-            let account = Account::of_job(&job);
-            write(&job, &account, args.format)
-        }
+        (Kind::Job, [manager, id @ ..]) if !id.is_empty() => match client.job(manager, id)? {
+            FoundJob::Managed(job) => write(&job, Account::of_job(&job), args),
+            FoundJob::Run(run) => {
+                let node = client.status()?.node;
+                write(&run, Account::of_run(&run, &node, Timestamp::now()), args)
+            }
+        },
         (Kind::Pod, _) => Err(Failure::usage(format!(
             "{}: a pod is named NAMESPACE/NAME",
             printable(&args.name)
         ))),
-        (Kind::Job, _) => Err(Failure::usage(format!(
-            "{}: a job is named slurm/ID or kubernetes/NAMESPACE/NAME",
-            printable(&args.name)
-        ))),
+        (Kind::Job, _) => Err(Failure::usage(nameless(&args.name))),
     }
 }
 
-/// What pods and jobs have in common.
-struct Account<'a> {
-    title: String,
-    /// Who answers for it, and the like.
-    about: Vec<(&'static str, String)>,
-    energy: &'a ByDomain,
-    carbon: Option<&'a ByDomain>,
-    cpu_seconds: f64,
-    watts: f64,
-    node: &'a str,
-    estimated: bool,
+/// Why a job's name is none. The number that Slurm prints is what most will try.
+fn nameless(name: &str) -> String {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let guess = if is_number {
+        format!(" (did you mean slurm/{name}?)")
+    } else {
+        String::new()
+    };
+    format!(
+        "{}: a job is named slurm/ID, kubernetes/NAMESPACE/NAME or eco/ID{guess}",
+        printable(name)
+    )
 }
 
-impl<'a> Account<'a> {
-    fn of_pod(pod: &'a Pod) -> Self {
-        let owner = pod.owner.as_ref();
-        let owner = owner.map(|owner| ("owner", format!("{} {}", owner.kind, owner.name)));
-        Self {
-            title: format!("{}/{}", pod.namespace, pod.name),
-            about: owner.into_iter().collect(),
-            energy: &pod.energy_joules,
-            carbon: pod.carbon_grams.as_ref(),
-            cpu_seconds: pod.cpu_seconds,
-            watts: pod.watts,
-            node: &pod.node,
-            estimated: pod.estimated,
-        }
-    }
-
-    fn of_job(job: &'a ManagedJob) -> Self {
-        let told = [
-            ("name", Some(&job.name)),
-            ("user", Some(&job.user)),
-            ("account", job.account.as_ref()),
-            ("partition", job.partition.as_ref()),
-            ("array", job.array.as_ref()),
-        ];
-        let told = told
-            .into_iter()
-            .filter_map(|(what, text)| Some((what, text?.clone())));
-        Self {
-            title: format!("{} job {}", job.manager, job.id),
-            about: told.filter(|(_, text)| !text.is_empty()).collect(),
-            energy: &job.energy_joules,
-            carbon: job.carbon_grams.as_ref(),
-            cpu_seconds: job.cpu_seconds,
-            watts: job.watts,
-            node: &job.node,
-            estimated: job.estimated,
-        }
-    }
-
-    fn table(&self) -> String {
-        let mut rows = self.about.clone();
-        let note = if self.estimated { "  estimated" } else { "" };
-        if let Some(joules) = energy::total(self.energy) {
-            rows.push(("energy", quantity(joules, "J") + note));
-        }
-        if let Some(grams) = self.carbon.and_then(energy::total) {
-            rows.push(("carbon", quantity(grams, "g")));
-        }
-        rows.push(("CPU time", quantity(self.cpu_seconds, "s")));
-        rows.push(("power now", quantity(self.watts, "W")));
-        rows.push(("node", self.node.to_owned()));
-        let mut text = format!("{}\n", printable(&self.title));
-        for (what, value) in rows {
-            text += &format!("  {what:<10}  {}\n", printable(&value));
-        }
-        text
-    }
-
-    fn line(&self) -> String {
-        let mut parts = Vec::new();
-        if let Some(joules) = energy::total(self.energy) {
-            let note = if self.estimated { " (estimated)" } else { "" };
-            parts.push(quantity(joules, "J") + note);
-        }
-        if let Some(grams) = self.carbon.and_then(energy::total) {
-            parts.push(quantity(grams, "g CO2e"));
-        }
-        parts.push(quantity(self.cpu_seconds, "s of CPU"));
-        let text = format!("eco: {}: {} on {}", self.title, parts.join(", "), self.node);
-        printable(&text).to_string() + "\n"
-    }
-
-    /// Whoever reads it splits at `;` and `=`: neither may be in a value.
-    fn comment(&self) -> String {
-        let mut text = "eco:1".to_owned();
-        if let Some(joules) = energy::total(self.energy) {
-            text += &format!(";energy_j={joules:.3}");
-        }
-        text += &format!(";cpu_s={:.3}", self.cpu_seconds);
-        if let Some(grams) = self.carbon.and_then(energy::total) {
-            text += &format!(";carbon_g={grams:.6}");
-        }
-        let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
-        let node: String = self.node.chars().filter(is_plain).collect();
-        text += &format!(";node={node}");
-        if self.estimated {
-            text += ";estimated=1";
-        }
-        text + "\n"
-    }
-}
-
-fn write<T: Serialize>(answer: &T, account: &Account<'_>, format: Format) -> Outcome {
-    match format {
+fn write<T: Serialize>(answer: &T, account: Account<'_>, args: &QueryArgs) -> Outcome {
+    let account = account.over(args.elapsed);
+    match args.format {
         Format::Table => out::print(&account.table())?,
         Format::Line => out::print(&account.line())?,
         Format::Json => out::print_json(answer)?,
@@ -201,66 +117,11 @@ fn write<T: Serialize>(answer: &T, account: &Account<'_>, format: Format) -> Out
 mod tests {
     use super::*;
 
-    fn job() -> ManagedJob {
-        ManagedJob {
-            manager: "slurm".to_owned(),
-            id: "7".to_owned(),
-            user: "ada\u{1b}[2J".to_owned(),
-            node: "n1;x=y".to_owned(),
-            cpu_seconds: 2.5,
-            energy_joules: [("package", 10.0), ("core", 9.0), ("dram", 1.0)]
-                .map(|(domain, joules)| (domain.to_owned(), joules))
-                .into(),
-            carbon_grams: Some([("package".to_owned(), 0.25)].into()),
-            ..ManagedJob::default()
+    #[test]
+    fn a_bare_number_is_taken_for_slurms() {
+        assert!(nameless("4711").ends_with("(did you mean slurm/4711?)"));
+        for other in ["", "train", "47a"] {
+            assert!(!nameless(other).contains("did you mean"), "{other}");
         }
-    }
-
-    #[test]
-    fn a_comment_is_one_word_that_can_be_taken_apart() {
-        let job = job();
-        let text = Account::of_job(&job).comment();
-        assert_eq!(
-            text,
-            "eco:1;energy_j=11.000;cpu_s=2.500;carbon_g=0.250000;node=n1xy\n"
-        );
-        assert!(!text.trim_end().contains(char::is_whitespace));
-    }
-
-    #[test]
-    fn a_line_says_what_is_known_and_is_one() {
-        let mut job = job();
-        job.id = "7\nforged".to_owned();
-        job.estimated = true;
-        let line = Account::of_job(&job).line();
-        let told = "11.0 J (estimated), 250 mg CO2e, 2.50 s of CPU on n1;x=y\n";
-        assert!(
-            line.starts_with("eco: slurm job 7") && line.ends_with(told),
-            "{line}"
-        );
-        assert_eq!(line.matches('\n').count(), 1, "{line}");
-        job.carbon_grams = None;
-        job.energy_joules.clear();
-        assert!(
-            Account::of_job(&job)
-                .line()
-                .ends_with(": 2.50 s of CPU on n1;x=y\n")
-        );
-    }
-
-    #[test]
-    fn without_an_intensity_or_a_meter_nothing_is_said_of_them() {
-        let mut job = job();
-        job.carbon_grams = None;
-        job.energy_joules.clear();
-        let account = Account::of_job(&job);
-        assert_eq!(account.comment(), "eco:1;cpu_s=2.500;node=n1xy\n");
-        assert!(!account.table().contains("energy"));
-    }
-
-    #[test]
-    fn what_a_stranger_named_does_nothing_to_a_terminal() {
-        let job = job();
-        assert!(!Account::of_job(&job).table().contains('\u{1b}'));
     }
 }

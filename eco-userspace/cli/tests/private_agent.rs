@@ -45,6 +45,7 @@ impl Installed {
             .args(command)
             .env("ECO_SOCKET", "/nonexistent/eco.sock")
             .env("STUB", stub)
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
             .env("STUB_SAYS", self.says())
             .env("TMPDIR", self.folder.path());
         common::hear_signals(&mut run);

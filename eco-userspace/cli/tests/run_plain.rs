@@ -398,7 +398,9 @@ fn children_that_eco_was_born_with_are_none_of_the_jobs() {
     let output = output(
         Command::new("sh")
             .args(["-c", &script])
-            .env("NO_COLOR", "1"),
+            .env("NO_COLOR", "1")
+            .env_remove("HOME")
+            .env_remove("XDG_STATE_HOME"),
     );
     let text = stdout(&output);
     let (pid, json) = text.split_once('\n').unwrap();

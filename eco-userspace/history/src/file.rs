@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::tier::Tier;
 
 /// What this version writes, and the newest that it reads: SQLite's `user_version`.
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = 2;
 
 /// `application_id`: "eco1", so that `file` and eco itself know the file.
 const APPLICATION: i64 = 0x6563_6f31;
@@ -267,7 +267,8 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), FileError> {
         .transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)
         .map_err(of)?;
     // Another process may have been quicker.
-    if version(&change, path)? == 0 {
+    let found = version(&change, path)?;
+    if found == 0 {
         change
             .execute_batch(include_str!("schema.sql"))
             .map_err(of)?;
@@ -278,6 +279,9 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), FileError> {
         let facts = "INSERT INTO facts (key, value) VALUES ('made_by', ?1)";
         let made_by = concat!("eco ", env!("CARGO_PKG_VERSION"));
         change.execute(facts, [made_by]).map_err(of)?;
+    }
+    if found < 2 {
+        change.execute_batch(include_str!("runs.sql")).map_err(of)?;
     }
     change
         .execute_batch(&format!(
@@ -317,6 +321,42 @@ mod tests {
         assert!(is_private(&path));
         check(&open(&path).unwrap(), &path).unwrap();
         open_to_read(&path).unwrap();
+    }
+
+    /// As the version that knew no runs left it.
+    fn schema_one(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let db = Connection::open(path).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
+        for tier in Tier::ALL {
+            let tables = include_str!("tier.sql").replace("{tier}", tier.label());
+            db.execute_batch(&tables).unwrap();
+        }
+        db.execute_batch(&format!(
+            "INSERT INTO events (at, what) VALUES (1, 'old');
+             PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1;"
+        ))
+        .unwrap();
+    }
+
+    #[test]
+    fn an_older_file_keeps_what_it_has_and_takes_runs_from_then_on() {
+        let (_folder, path) = place();
+        schema_one(&path);
+        let db = open_to_read(&path).unwrap();
+        let wanted = crate::run::Wanted::default();
+        assert_eq!(crate::run::list(&db, &wanted).unwrap(), []);
+        let old: String = db
+            .query_row("SELECT what FROM events", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(old, "old");
+        let db = open(&path).unwrap();
+        assert_eq!(version(&db, &path).unwrap(), SCHEMA);
+        let events: i64 = db
+            .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(events, 1);
+        assert!(crate::run::put(&db, &crate::run::Run::default()).unwrap());
     }
 
     #[test]

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Samples on disk: `carbon_history.db`, an SQLite file.
+//! Samples and runs on disk: `carbon_history.db`, an SQLite file.
 //!
 //! - [`file`](mod@file) opens it: makes it, brings it up to date, refuses a newer one, sets a
 //!   broken one aside.
 //! - [`sample`] is what a tick leaves, [`writer`] puts it there and thins out what is old.
+//! - [`run`] is a command or job that has ended, [`hardware`] what it ran on.
 //! - [`recorder`] is the thread that does so, and the bounded hand-over to it.
 //!
 //! The schema is a promise: docs/history.md.
 
 pub mod file;
+pub mod hardware;
 pub mod recorder;
 pub mod retention;
+pub mod run;
 pub mod sample;
 pub mod tier;
 pub mod writer;

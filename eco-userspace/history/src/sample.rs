@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use eco_intensity::{Intensity, Pue};
 use eco_meter::Domain;
+use rusqlite::{Connection, params};
+use serde::Serialize;
 
-use crate::UnixSeconds;
+use crate::{UnixSeconds, run::Run};
+
+/// So many runs wait for a disk at most; those that end after them are not kept.
+const MOST_RUNS: usize = 1_000;
 
 /// How many domains there are, each with a column of its own.
 pub const DOMAINS: usize = Domain::ALL.len();
@@ -48,12 +53,31 @@ pub struct Meter {
 }
 
 /// An intensity, with what it is multiplied by.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Priced {
     /// The intensity.
     pub intensity: Intensity,
     /// The ratio.
     pub pue: Pue,
+}
+
+impl Priced {
+    /// Its number in the file, which it is given if it has none.
+    pub(crate) fn id(&self, db: &Connection) -> rusqlite::Result<i64> {
+        let it = &self.intensity;
+        let sql = "INSERT INTO intensities (zone, g_per_kwh, kind, source, estimated, pue)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            ON CONFLICT DO UPDATE SET zone = excluded.zone RETURNING id";
+        let row = params![
+            it.zone,
+            it.g_per_kwh.get(),
+            it.kind.label(),
+            it.source,
+            it.estimated,
+            self.pue.get(),
+        ];
+        db.query_row(sql, row, |row| row.get(0))
+    }
 }
 
 /// What a unit used.
@@ -100,6 +124,8 @@ pub struct Sample {
     pub meters: Vec<(Arc<Meter>, MeterAmounts)>,
     /// Each unit once.
     pub units: Vec<(Arc<Unit>, UnitAmounts)>,
+    /// Jobs that were closed since the sample before.
+    pub runs: Vec<Run>,
 }
 
 impl Sample {
@@ -111,6 +137,9 @@ impl Sample {
         self.carbon_ng = sum(self.carbon_ng, later.carbon_ng);
         self.intensity = later.intensity.or(self.intensity.take());
         self.left_out += later.left_out;
+        // While a disk is full they wait here, and not without end.
+        let room = MOST_RUNS.saturating_sub(self.runs.len());
+        self.runs.extend(later.runs.into_iter().take(room));
         for (meter, amounts) in later.meters {
             match self.meters.iter_mut().find(|(known, _)| *known == meter) {
                 Some((_, sums)) => sums.add(&amounts),

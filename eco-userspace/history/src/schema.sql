@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0 OR MIT
--- Version 1 of carbon_history.db. docs/history.md explains it; keep the two together.
+-- Version 1 of carbon_history.db; runs.sql makes it version 2. docs/history.md explains it; keep the two together.
 --
 -- Times `at` are Unix seconds (UTC), the start of a row's second, minute or hour. Energy is in
 -- whole microjoules, CPU time in nanoseconds, carbon in nanograms of CO2e. NULL: not known.

@@ -17,6 +17,7 @@ use crate::{
     UnixSeconds,
     file::{self, FileError},
     retention::{self, Retention},
+    run,
     sample::{Meter, Priced, Sample, Unit},
     signed,
     tier::{METER, NODE, TABLES, Tier, UNIT},
@@ -181,6 +182,9 @@ impl Writer {
         } else {
             self.sql
                 .put(&change, &mut self.ids, sample, Tier::Seconds, sample.at)?;
+        }
+        for run in &sample.runs {
+            run::put(&change, run)?;
         }
         change.commit()?;
         place.minute = minute;
@@ -365,23 +369,7 @@ impl Ids {
         {
             return Ok(*id);
         }
-        let it = &priced.intensity;
-        let kind = serde_json::to_value(it.kind).unwrap_or_default();
-        let sql = "INSERT INTO intensities (zone, g_per_kwh, kind, source, estimated, pue)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT DO UPDATE SET zone = excluded.zone RETURNING id";
-        let id = db.query_row(
-            sql,
-            params![
-                it.zone,
-                it.g_per_kwh.get(),
-                kind.as_str().unwrap_or_default(),
-                it.source,
-                it.estimated,
-                priced.pue.get(),
-            ],
-            |row| row.get(0),
-        )?;
+        let id = priced.id(db)?;
         self.intensity = Some((id, priced.clone()));
         Ok(id)
     }

@@ -10,6 +10,7 @@
 //! `kube` crate: one list and one watch of one kind do not need its runtime, schema and
 //! middleware in a privileged program.
 
+mod allocation;
 mod devices;
 mod owner;
 mod pod;
@@ -33,6 +34,7 @@ use std::{
 use crate::Advised;
 
 pub use self::{
+    allocation::Holder,
     devices::{Device, DevicesError},
     owner::Owner,
     pod::{Container, Pod, Requests},

@@ -117,10 +117,12 @@ pub struct Running {
 }
 
 /// A MIG GPU instance.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// Its id.
     pub gpu_instance: u32,
+    /// The UUIDs of its MIG devices, one for each compute instance, as far as the driver tells.
+    pub uuids: Vec<String>,
     /// How many slices it has.
     pub slices: u32,
     /// How busy its SMs were since the answer before, 0 to 1, where the GPU counts that.

@@ -19,6 +19,7 @@ pub(crate) struct Mig {
 
 struct Found {
     gpu_instance: u32,
+    uuids: Vec<String>,
     slices: u32,
     /// The counters at the last look; the GPU may have none.
     counters: Option<GpmSample<'static>>,
@@ -46,12 +47,16 @@ impl Mig {
             else {
                 continue;
             };
-            if self.found.iter().any(|f| f.gpu_instance == gpu_instance) {
+            let uuid = device.uuid().ok();
+            let mut found = self.found.iter_mut();
+            if let Some(found) = found.find(|f| f.gpu_instance == gpu_instance) {
+                found.uuids.extend(uuid);
                 continue;
             }
             let known = before.iter().position(|f| f.gpu_instance == gpu_instance);
             self.found.push(Found {
                 gpu_instance,
+                uuids: uuid.into_iter().collect(),
                 slices: attributes.gpu_instance_slice_count.max(1),
                 counters: known.and_then(|at| before.swap_remove(at).counters),
             });
@@ -69,6 +74,7 @@ impl Mig {
             found.counters = now;
             Instance {
                 gpu_instance: found.gpu_instance,
+                uuids: found.uuids.clone(),
                 slices: found.slices,
                 busy,
             }

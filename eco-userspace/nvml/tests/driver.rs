@@ -324,6 +324,10 @@ fn mig_instances_come_with_their_slices_and_how_busy_they_are() {
         [[gpu.instance]]
         gpu_instance = 7
         slices = 2
+        [[gpu.instance]]
+        gpu_instance = 7
+        compute_instance = 1
+        slices = 2
         [[gpu.process]]
         pid = 21
         sm = 80
@@ -342,5 +346,9 @@ fn mig_instances_come_with_their_slices_and_how_busy_they_are() {
     assert_eq!((large.gpu_instance, large.slices), (3, 4));
     assert!((large.busy.unwrap() - 0.8).abs() < 1e-6, "{large:?}");
     assert_eq!((small.slices, small.busy), (2, Some(0.0)));
+    // By what schedulers know them: a MIG device is one compute instance.
+    let uuids = [large, small].map(|instance| instance.uuids.join(" "));
+    let known = ["0", "1", "2"].map(|mig| format!("MIG-00000000-0000-0000-0000-00000000000{mig}"));
+    assert_eq!(uuids, [known[0].clone(), known[1..].join(" ")]);
     assert_eq!(activity.running[0].gpu_instance, Some(3));
 }

@@ -277,10 +277,10 @@ async fn one(
     // A job that changed its user on the way would be two: the one that used more is meant.
     let Some(item) = (!findings.items.is_empty()).then(|| findings.items.remove(0)) else {
         return Err(Refusal::absent(format!(
-            "nothing is known of {} in the last {} s: it did not run, or the agents where it ran \
+            "nothing is known of {} in the last {}: it did not run, or the agents where it ran \
              are not scraped",
             question.subject.named(),
-            question.window.as_secs()
+            window::shown(question.window)
         )));
     };
     let answer = One {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use eco_https::escaped;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::http_client::{Answer, Body, HttpClient, HttpError, Remote};
@@ -29,9 +29,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const AUTHENTICATION: &str =
     "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
 
-/// Only names and labels: not what is in a pod.
-const METADATA_ONLY: &str =
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+/// As `kubectl get` shows it, a row a pod and no objects: of 1,000 pods that is 250 kB in 10 ms,
+/// where their metadata alone are 3.8 MB in 40 ms.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables>
+const AS_TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
 
 /// The API server as a pod finds it.
 ///
@@ -155,31 +156,18 @@ impl Cluster {
         namespace: &str,
         selector: Option<&str>,
     ) -> Result<BTreeSet<String>, ClusterError> {
-        #[derive(Deserialize)]
-        struct List {
-            items: Vec<Object>,
-        }
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-        }
-        #[derive(Deserialize)]
-        struct Metadata {
-            name: String,
-        }
         let namespace = escaped(namespace);
         let selector = selector.map(|text| format!("&labelSelector={}", escaped(text)));
         let path = format!(
-            "/api/v1/namespaces/{namespace}/pods?resourceVersion=0{}",
+            "/api/v1/namespaces/{namespace}/pods?resourceVersion=0&includeObject=None{}",
             selector.unwrap_or_default()
         );
-        let answer = self.client.get(&path, METADATA_ONLY).await?;
-        let list: List = parse("list pods", &answer)?;
-        Ok(list
-            .items
-            .into_iter()
-            .map(|pod| pod.metadata.name)
-            .collect())
+        let answer = self.client.get(&path, AS_TABLE).await?;
+        let table: Table = parse("list pods", &answer)?;
+        table.names().ok_or_else(|| ClusterError::Strange {
+            what: "list pods",
+            why: "its table has no column of names".into(),
+        })
     }
 
     /// Whose bearer token that is; `None`: nobody's.
@@ -307,6 +295,49 @@ fn access_review(user: &User, act: &Act) -> Value {
     })
 }
 
+/// A list as people read it.
+/// <https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go>, `Table`
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    column_definitions: Vec<Column>,
+    #[serde(deserialize_with = "null_if_empty")]
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    format: String,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    cells: Vec<Value>,
+}
+
+impl Table {
+    /// What stands in the column that the API server marks as that of names; `None` where a row
+    /// has no such cell.
+    fn names(self) -> Option<BTreeSet<String>> {
+        let mut columns = self.column_definitions.iter();
+        let name = columns.position(|column| column.format == "name")?;
+        let names = self.rows.iter().map(|row| {
+            let cell = row.cells.get(name)?;
+            cell.as_str().map(str::to_owned)
+        });
+        names.collect()
+    }
+}
+
+/// Go writes a list that was never filled as `null`.
+fn null_if_empty<'de, D, T>(list: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(list)?.unwrap_or_default())
+}
+
 fn parse<T: DeserializeOwned>(what: &'static str, answer: &Answer) -> Result<T, ClusterError> {
     if !answer.status.is_success() {
         #[derive(Deserialize)]
@@ -339,14 +370,37 @@ mod tests {
 
     #[tokio::test]
     async fn pods_are_listed_by_selector() {
-        let list = r#"{"kind":"PartialObjectMetadataList","items":[{"metadata":{"name":"b"}},{"metadata":{"name":"a"}}]}"#;
-        let (cluster, server) = cluster(200, list).await;
+        let table = json!({
+            "kind": "Table",
+            "columnDefinitions": [{"name": "Age", "format": ""}, {"name": "Name", "format": "name"}],
+            "rows": [{"cells": ["1d", "b"]}, {"cells": ["5s", "a"]}],
+        });
+        let (cluster, server) = cluster(200, &table.to_string()).await;
         let pods = cluster.pods("n/../x", Some("app in (a,b)")).await.unwrap();
         assert_eq!(pods.into_iter().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(
             server.asked()[0].path,
-            "/api/v1/namespaces/n%2F..%2Fx/pods?resourceVersion=0&labelSelector=app%20in%20%28a%2Cb%29"
+            "/api/v1/namespaces/n%2F..%2Fx/pods?resourceVersion=0&includeObject=None&labelSelector=app%20in%20%28a%2Cb%29"
         );
+    }
+
+    #[tokio::test]
+    async fn no_pods_are_an_empty_list_and_no_list_is_an_error() {
+        let names = r#""columnDefinitions":[{"format":"name"}]"#;
+        for rows in ["null", "[]"] {
+            let (cluster, _server) = cluster(200, &format!("{{{names},\"rows\":{rows}}}")).await;
+            let pods = cluster.pods("n", Some("app=x")).await;
+            assert_eq!(pods, Ok(BTreeSet::new()), "{rows}");
+        }
+        for strange in [
+            r#"{"kind":"Status"}"#,
+            r#"{"columnDefinitions":[],"rows":[{"cells":["a"]}]}"#,
+            r#"{"columnDefinitions":[{"format":"name"}],"rows":[{"cells":[]}]}"#,
+            r#"{"columnDefinitions":[{"format":"name"}],"rows":[{"cells":[7]}]}"#,
+        ] {
+            let (cluster, _server) = cluster(200, strange).await;
+            assert!(cluster.pods("n", None).await.is_err(), "{strange}");
+        }
     }
 
     #[tokio::test]

@@ -353,7 +353,7 @@ fn utilization_samples(call: &Call, since: u64) -> Vec<nv::nvmlProcessUtilizatio
     let mut samples = Vec::new();
     for pass in truth::passes(gpu, after, call.seconds) {
         let end = pass as f64 * period;
-        for process in &gpu.process {
+        for process in gpu.process.iter().filter(|process| process.named) {
             let mean = |value| truth::percent(value, process, end - period, end);
             let (sm, encoder) = (mean(process.sm), mean(process.encoder));
             if sm + encoder > 0 {
@@ -435,7 +435,8 @@ fn listed(call: &Call, kind: Option<Kind>) -> Vec<nv::nvmlProcessInfo_t> {
         .scenario
         .suffers(call.handle.gpu, What::Unknown, call.seconds);
     let there = call.gpu.process.iter().filter(|process| {
-        kind.is_none_or(|kind| kind == process.kind)
+        process.named
+            && kind.is_none_or(|kind| kind == process.kind)
             && (process.start..process.end).contains(&call.seconds)
     });
     there

@@ -127,6 +127,10 @@ pub enum Kind {
 pub struct Process {
     /// Its id.
     pub pid: u32,
+    /// Whether the driver names it: else its work is in the GPU's and the instance's own counters
+    /// alone, as that of a guest is.
+    #[serde(default = "yes")]
+    pub named: bool,
     /// From when, in seconds since the start.
     #[serde(default)]
     pub start: f64,

@@ -22,7 +22,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::{control_plane::ControlPlane, node::Node};
+use self::{
+    control_plane::ControlPlane,
+    node::{Devices, Node},
+};
 use super::{
     authority::{Authority, Identity},
     find_or_skip, image,
@@ -59,6 +62,20 @@ impl Cluster {
     /// # Errors
     /// When a server does not get ready: with the end of its log.
     pub fn start() -> Result<Option<Self>> {
+        Self::start_with(Devices::Machines)
+    }
+
+    /// Starts one in which pods can ask for devices of a plug-in
+    /// ([`super::device_plugin::DevicePlugin`]), and must do without tokens, secrets and volumes
+    /// in memory. Prints `skipped: why` and answers `None` as [`Self::start`] does.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_devices() -> Result<Option<Self>> {
+        Self::start_with(Devices::Own)
+    }
+
+    fn start_with(devices: Devices) -> Result<Option<Self>> {
         let Some([kubernetes, etcd, containerd]) = find_or_skip(SERVERS) else {
             return Ok(None);
         };
@@ -78,6 +95,7 @@ impl Cluster {
             scratch.path(),
             &authority,
             &kubelet,
+            devices,
         )?;
         let mut cluster = Self {
             node,
@@ -121,6 +139,18 @@ impl Cluster {
         self.control_plane.address()
     }
 
+    /// The node's address, which is that of its pods, too; the kubelet has found it.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn node_address(&self) -> Result<String> {
+        let address = r#"jsonpath={.status.addresses[?(@.type=="InternalIP")].address}"#;
+        let told = self.kubectl(&["get", "node", NODE, "-o", address])?;
+        // Its IPv4 address first, where it has both.
+        let first = told.split(' ').next().unwrap_or_default();
+        Ok(first.to_owned())
+    }
+
     /// Who vouches for the cluster's servers and for who speaks with them, the kubelet included.
     #[must_use]
     pub fn authority(&self) -> &Authority {
@@ -146,10 +176,11 @@ impl Cluster {
         self.node.root().join("pod-resources/kubelet.sock")
     }
 
-    /// The folder in which device plug-ins find the kubelet's socket and put their own.
+    /// The folder in which device plug-ins find the kubelet's socket and put their own, in a
+    /// cluster that has [its own](Self::with_devices).
     #[must_use]
     pub fn device_plugins(&self) -> PathBuf {
-        self.node.root().join("device-plugins")
+        node::device_plugins(self.node.root())
     }
 
     /// The cgroup of all pods, in every hierarchy: `/PREFIX/kubepods`. The prefix is the
@@ -186,7 +217,8 @@ impl Cluster {
             .stderr(Stdio::piped());
         let mut child = apply.spawn().context("cannot start kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(yaml.as_bytes())?;
+            // Where kubectl has ended before it has read all of it, it says why.
+            let _ = stdin.write_all(yaml.as_bytes());
         }
         let output = child.wait_with_output()?;
         finished(&apply, &output).map(drop)

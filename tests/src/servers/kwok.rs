@@ -22,6 +22,19 @@ const STAGES: [&str; 5] = [
     "data/pod/fast/pod-delete.yaml",
 ];
 
+/// A pod on a simulated node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SimulatedPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name, which its Deployment has made up.
+    pub name: String,
+    /// The API server's id of it.
+    pub uid: String,
+    /// The node that it was scheduled to.
+    pub node: String,
+}
+
 /// The simulator of one cluster.
 pub struct Kwok<'a> {
     cluster: &'a Cluster,
@@ -105,5 +118,24 @@ spec:
         let ready = format!("jsonpath={{.status.readyReplicas}}={pods}");
         self.cluster
             .wait_for(&format!("deployment/{name} -n {namespace}"), &ready)
+    }
+
+    /// All pods on simulated nodes.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn pods(&self) -> Result<Vec<SimulatedPod>> {
+        let lines = r#"jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name} {.metadata.uid} {.spec.nodeName}{"\n"}{end}"#;
+        let told = self.cluster.kubectl(&["get", "pods", "-A", "-o", lines])?;
+        let pods = told.lines().filter_map(|line| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Some(SimulatedPod {
+                namespace: words.next()?,
+                name: words.next()?,
+                uid: words.next()?,
+                node: words.next().filter(|node| node.starts_with("kwok-"))?,
+            })
+        });
+        Ok(pods.collect())
     }
 }

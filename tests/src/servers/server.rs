@@ -138,6 +138,15 @@ impl Server {
         matches!(self.keeper.try_wait(), Ok(None))
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let keeper = self.keeper.id();
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        // The keeper's first child; orphans that it has inherited come later.
+        children.ok()?.split(' ').next()?.parse().ok()
+    }
+
     /// All that it has said.
     #[must_use]
     pub fn log(&self) -> String {

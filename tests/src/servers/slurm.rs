@@ -2,6 +2,8 @@
 //! A Slurm cluster of one node: this machine. Its jobs are in cgroups as everywhere: by v1's
 //! freezer, cpuacct and memory, `/slurm_NODE/uid_UID/job_ID/step_STEP`.
 
+mod accounting;
+
 use std::{
     fs,
     io::Read as _,
@@ -13,6 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use self::accounting::Accounting;
 use super::{
     Installed, find_or_skip, free_port,
     server::{Launch, Server, run},
@@ -25,10 +28,20 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// The key that munge's peers share is as long as munge makes one itself.
 const KEY_BYTES: usize = 128;
 
+/// What a cluster has beside its jobs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// slurmdbd(8) and its database: sacct(1) answers.
+    pub accounting: bool,
+    /// A shell script, run as root where a job has ended, with Slurm's commands in its `PATH`.
+    pub epilog: Option<&'a str>,
+}
+
 /// A cluster of one's own. Dropped, it leaves nothing, and kills its jobs.
 pub struct Slurm {
     _slurmd: Server,
     _slurmctld: Server,
+    _accounting: Option<Accounting>,
     _munged: Server,
     installed: Installed,
     node: String,
@@ -42,6 +55,14 @@ impl Slurm {
     /// # Errors
     /// When a daemon does not get ready: with the end of its log.
     pub fn start() -> Result<Option<Self>> {
+        Self::start_with(Setup::default())
+    }
+
+    /// The same, with more.
+    ///
+    /// # Errors
+    /// When a daemon does not get ready: with the end of its log.
+    pub fn start_with(setup: Setup<'_>) -> Result<Option<Self>> {
         let Some([installed]) = find_or_skip(["slurm"]) else {
             return Ok(None);
         };
@@ -49,6 +70,14 @@ impl Slurm {
             super::skip("Slurm 22 without systemd needs cgroup v1");
             return Ok(None);
         }
+        let of_accounting = if setup.accounting {
+            let Some([found]) = find_or_skip(["slurm-accounting"]) else {
+                return Ok(None);
+            };
+            Some(found)
+        } else {
+            None
+        };
         // Jobs of any user write there.
         let scratch = programs::public_folder()?;
         let node = unique_name();
@@ -58,7 +87,18 @@ impl Slurm {
             node: &node,
         };
         let munged = slurm.start_munged()?;
-        slurm.configure()?;
+        let accounting = of_accounting.map(|found| Accounting::start(&slurm, &found));
+        let accounting = accounting.transpose()?;
+        let mut more = accounting
+            .as_ref()
+            .map_or_else(String::new, Accounting::settings);
+        if let Some(script) = setup.epilog {
+            more += &slurm.write_epilog(script)?;
+        }
+        slurm.configure(&more)?;
+        if let Some(accounting) = &accounting {
+            accounting.register(&slurm)?;
+        }
         let slurmctld = slurm.launch("slurmctld")?.arg("-D").arg("-i").start()?;
         let mut slurmd = slurm
             .launch("slurmd")?
@@ -76,6 +116,7 @@ impl Slurm {
         Ok(Some(Self {
             _slurmd: slurmd,
             _slurmctld: slurmctld,
+            _accounting: accounting,
             _munged: munged,
             installed,
             node,
@@ -188,8 +229,12 @@ struct Unstarted<'a> {
 
 impl Unstarted<'_> {
     fn launch(&self, name: &'static str) -> Result<Launch> {
-        let program = self.installed.path("usr/sbin").join(name);
-        let launch = Launch::new(name, self.scratch, &program)?;
+        self.launch_program(name, &self.installed.path("usr/sbin").join(name))
+    }
+
+    /// One that came by itself.
+    fn launch_program(&self, name: &'static str, program: &Path) -> Result<Launch> {
+        let launch = Launch::new(name, self.scratch, program)?;
         let environment = environment(self.installed, self.scratch);
         Ok(environment
             .into_iter()
@@ -218,8 +263,27 @@ impl Unstarted<'_> {
         Ok(server)
     }
 
-    /// slurm.conf(5), and cgroup.conf(5) beside it.
-    fn configure(&self) -> Result<()> {
+    /// As Slurm wants it, a file that root may run. The answer is a line of slurm.conf(5).
+    fn write_epilog(&self, script: &str) -> Result<String> {
+        let file = self.scratch.join("epilog.sh");
+        let mut text = "#!/bin/sh\n".to_owned();
+        let path = ("PATH", self.installed.path("usr/bin"));
+        // Of slurmd's own environment it gets nothing.
+        for (name, value) in environment(self.installed, self.scratch)
+            .into_iter()
+            .chain([path])
+        {
+            text += &format!("export {name}='{}'\n", value.display());
+        }
+        text += "PATH=$PATH:/usr/bin:/bin\n";
+        text += script;
+        fs::write(&file, text)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        Ok(format!("Epilog={}\n", file.display()))
+    }
+
+    /// slurm.conf(5), with `more` lines, and cgroup.conf(5) beside it.
+    fn configure(&self, more: &str) -> Result<()> {
         let scratch = self.scratch.display();
         let munge = munge_socket(self.scratch);
         let plugins = self.installed.path(LIBRARIES).join("slurm-wlm");
@@ -254,7 +318,7 @@ ReturnToService=2
 MailProg=/bin/true
 NodeName={} NodeAddr=127.0.0.1 NodeHostname={host} CPUs={cpus} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:16
-",
+{more}",
             free_port()?,
             free_port()?,
             munge.display(),

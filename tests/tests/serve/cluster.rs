@@ -26,7 +26,9 @@ use eco_tests::{
 };
 use serde_json::Value;
 
-const METRICS: &str = "/apis/custom.metrics.k8s.io/v1beta2";
+use crate::one_cluster_at_a_time;
+
+pub(crate) const METRICS: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 const ECO: &str = "/apis/eco-observer.github.io/v1";
 
 /// `eco serve` behind the API server of a cluster.
@@ -45,7 +47,8 @@ impl<'a> Api<'a> {
         let token_file = scratch.path().join("token");
         fs::write(&token_file, token).unwrap();
         cluster.apply(&roles(helm)).unwrap();
-        let serve = Serve::delegated(&[
+        let address = cluster.node_address().unwrap();
+        let arguments = [
             "--store",
             &store.url(),
             "--power-window",
@@ -56,10 +59,13 @@ impl<'a> Api<'a> {
             cluster.authority().certificate().to_str().unwrap(),
             "--kubernetes-token-file",
             token_file.to_str().unwrap(),
-        ])
-        .unwrap();
+        ];
+        let serve = Serve::delegated(&address, &arguments).unwrap();
         let port = serve.port().to_string();
-        cluster.apply(&AGGREGATION.replace("PORT", &port)).unwrap();
+        let aggregation = AGGREGATION
+            .replace("PORT", &port)
+            .replace("ADDRESS", &address);
+        cluster.apply(&aggregation).unwrap();
         for service in ["v1beta2.custom.metrics.k8s.io", "v1.eco-observer.github.io"] {
             let what = format!("apiservice/{service}");
             cluster.wait_for(&what, "condition=Available").unwrap();
@@ -99,12 +105,22 @@ fn roles(helm: &Helm<'_>) -> String {
     roles.join("\n---\n")
 }
 
-/// The chart has a Service with addresses; here there is no network of pods to have them in.
+/// The chart's Service has pods; this one has a process of the node's.
 const AGGREGATION: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: eco-serve, namespace: eco}
-spec: {type: ExternalName, externalName: localhost, ports: [{port: PORT}]}
+spec: {ports: [{name: https, port: PORT}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: eco-serve
+  namespace: eco
+  labels: {kubernetes.io/service-name: eco-serve}
+addressType: IPv4
+endpoints: [{addresses: [ADDRESS], conditions: {ready: true}}]
+ports: [{name: https, port: PORT}]
 ---
 apiVersion: apiregistration.k8s.io/v1
 kind: APIService
@@ -144,7 +160,7 @@ spec:
     )
 }
 
-fn quantity(value: &Value) -> f64 {
+pub(crate) fn quantity(value: &Value) -> f64 {
     let text = value.as_str().unwrap();
     let (number, scale) = match text.strip_suffix('m') {
         Some(milli) => (milli, 1e-3),
@@ -156,7 +172,7 @@ fn quantity(value: &Value) -> f64 {
     number.parse::<f64>().unwrap() * scale
 }
 
-fn names(list: &Value) -> Vec<&str> {
+pub(crate) fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().unwrap().iter();
     items
         .map(|item| item["describedObject"]["name"].as_str().unwrap())
@@ -201,6 +217,7 @@ fn kubectl_eco(cluster: &Cluster, folder: &Path, config: &Path, arguments: &[&st
 
 #[test]
 fn a_cluster_asks_eco_as_a_part_of_itself() {
+    let _turn = one_cluster_at_a_time();
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };
@@ -324,6 +341,12 @@ fn a_tenants_token_sees_its_namespace_only(cluster: &Cluster) {
         "{text}"
     );
     assert_eq!(lines.len(), 3, "{text}");
+    let labelled = eco(&["pods", "--window", "10m", "-l", "app=b", "--no-headers"]);
+    let text = String::from_utf8_lossy(&labelled.stdout);
+    assert!(
+        text.starts_with("team-0   pod-1 ") && text.lines().count() == 1,
+        "{labelled:?}"
+    );
     let yaml = eco(&["pod", "pod-0", "-o", "yaml"]);
     assert!(
         String::from_utf8_lossy(&yaml.stdout).contains("\npod: pod-0\n"),
@@ -410,6 +433,7 @@ spec:
 
 #[test]
 fn an_autoscaler_follows_the_watts_of_real_pods() {
+    let _turn = one_cluster_at_a_time();
     let Some(cluster) = Cluster::start().unwrap() else {
         return;
     };

@@ -123,7 +123,7 @@ fn where_the_api_has_tls_keda_has_it_too() {
     let identity = authority
         .issue("serve", "eco-serve", "", &["localhost"])
         .unwrap();
-    let _serve = Serve::delegated(&[
+    let arguments = [
         "--store",
         &store.url(),
         "--keda-listen",
@@ -132,8 +132,8 @@ fn where_the_api_has_tls_keda_has_it_too() {
         identity.certificate.to_str().unwrap(),
         "--tls-key",
         identity.key.to_str().unwrap(),
-    ])
-    .unwrap();
+    ];
+    let _serve = Serve::delegated("127.0.0.1", &arguments).unwrap();
     let (Some(secure), Some(plain)) = (Keda::find(scaler, true), Keda::find(scaler, false)) else {
         return;
     };

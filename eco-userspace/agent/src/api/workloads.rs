@@ -47,6 +47,9 @@ pub struct Pod {
     pub containers: Vec<PodContainer>,
     /// Whether any of it is an estimate.
     pub estimated: bool,
+    /// Whose joules they are, in alphabetical order: `model`, `rapl-powercap`, ….
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// How CPU time is known: `iter` or `procfs`.
     pub tier: String,
 }
@@ -129,6 +132,9 @@ pub struct ManagedJob {
     pub steps: Vec<Step>,
     /// Whether any of it is an estimate.
     pub estimated: bool,
+    /// Whose joules they are, in alphabetical order: `model`, `rapl-powercap`, ….
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// How CPU time is known: `iter` or `procfs`.
     pub tier: String,
 }

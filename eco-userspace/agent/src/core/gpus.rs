@@ -6,6 +6,8 @@
 //! and its id another's. So those who left are remembered for a while, and a process is who it
 //! says only if it was there at the time.
 
+mod allocation;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use eco_attribution::IdlePolicy;
@@ -19,6 +21,7 @@ use eco_usage::{
 };
 use rustc_hash::FxHashMap;
 
+use self::allocation::{Allocations, Charged};
 use crate::{
     config::Config,
     core::{
@@ -43,6 +46,8 @@ pub struct Gpus {
     watched: Vec<Watched>,
     /// Processes that are no more, by id.
     parted: FxHashMap<u32, Parted>,
+    /// Who holds which GPU, for when its driver names nobody.
+    allocations: Allocations,
     /// Whether a GPU's users are known by the files that they have open.
     reads_open_files: bool,
 }
@@ -59,6 +64,8 @@ struct Watched {
     uses: Vec<Use>,
     /// Whether it is known who used it up to now.
     is_known: bool,
+    /// Whether it may have been used though it was at rest.
+    in_doubt: bool,
 }
 
 struct Parted {
@@ -80,6 +87,8 @@ pub(crate) struct Users<'a> {
     pub(crate) uses: &'a [Use],
     /// Whether some of it is missing.
     pub(crate) partial: bool,
+    /// Whether it may have been used though nobody is known to have: no lesson in idle power.
+    pub(crate) in_doubt: bool,
 }
 
 impl Gpus {
@@ -144,6 +153,7 @@ impl Gpus {
             frame: GpuFrame::default(),
             uses: Vec::new(),
             is_known: false,
+            in_doubt: false,
         });
         bank.slots.push(slot);
     }
@@ -164,6 +174,7 @@ impl Gpus {
         Some(Users {
             uses: &gpu.uses,
             partial: !gpu.is_known,
+            in_doubt: gpu.in_doubt,
         })
     }
 }
@@ -171,15 +182,25 @@ impl Gpus {
 impl Watched {
     fn sample(&mut self) {
         self.uses.clear();
+        self.in_doubt = false;
         let sampled = self.source.sample(&mut self.frame);
         if let Err(why) = &sampled {
             // Once: the meter's quality tells for how long.
             if self.is_known {
                 tracing::warn!(gpu = self.device, error = %why, "its users are not known");
             }
-            self.frame.uses.clear();
+            self.frame.clear();
         }
         self.is_known = sampled.is_ok();
+    }
+
+    /// Takes in how a time is paid for in which the driver named nobody.
+    fn charge(&mut self, charged: Charged) {
+        self.uses.extend(charged.uses);
+        self.in_doubt = charged.in_doubt;
+        if let Some(policy) = charged.policy {
+            self.frame.policy = policy;
+        }
     }
 }
 
@@ -192,6 +213,8 @@ impl Core {
         let mut watched = std::mem::take(&mut self.gpus.watched);
         let by_id = self.slots_by_id();
         let at_boot_ns = boottime_of();
+        let directory = &self.homes.pods.directory;
+        self.gpus.allocations.refresh(directory);
         for gpu in &mut watched {
             gpu.sample();
             for used in &gpu.frame.uses {
@@ -207,12 +230,24 @@ impl Core {
                     eligible: matches!(who.payer, Payer::Process(_)),
                 });
             }
+            gpu.charge(self.by_allocation(&gpu.frame));
         }
         self.gpus.watched = watched;
         let now = self.ticks;
         self.gpus
             .parted
             .retain(|_, parted| now < parted.tick + REMEMBERED_TICKS);
+    }
+
+    /// How the time is paid for in which the driver named nobody.
+    fn by_allocation(&self, frame: &GpuFrame) -> Charged {
+        let mut charged = Charged::default();
+        for unnamed in &frame.unnamed {
+            let allocations = &self.gpus.allocations;
+            let holders = allocations.holders(unnamed, &self.homes, &self.jobs);
+            charged.add(unnamed, &holders);
+        }
+        charged
     }
 
     /// Remembers who answers for a process that is no more. Before its job forgets it.

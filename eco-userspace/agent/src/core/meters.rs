@@ -20,6 +20,9 @@ use crate::{
 /// goes unpaid, and the later joules to those who are kept.
 const MOST_CARRIED: usize = 50_000;
 
+/// A meter's own noise, as a part of what it reads: that of [`Baseline`].
+const NOISE: f64 = 0.02;
+
 /// A source that moves in steps is given so much time before its steps are known.
 const LONGEST_LEARNING: Duration = Duration::from_secs(180);
 
@@ -37,6 +40,8 @@ pub struct MeterSlot {
     pub baseline: Baseline,
     /// Who used the machine since the meter last moved.
     pub carried: Vec<Use>,
+    /// Whether more was used since then than is known, perhaps.
+    pub in_doubt: bool,
     /// Of the last read.
     pub quality: String,
     /// Reads in a row that did not move.
@@ -96,6 +101,7 @@ impl MeterSlot {
             last: None,
             baseline: Baseline::new(cpus),
             carried: Vec::new(),
+            in_doubt: false,
             quality: quality.into(),
             still: 0,
             watts: Watts(0.0),
@@ -162,6 +168,15 @@ impl MeterSlot {
         let room = MOST_CARRIED.saturating_sub(self.carried.len());
         self.carried
             .extend_from_slice(&uses[..uses.len().min(room)]);
+    }
+
+    /// Whether what it counted since it last moved says something about idle power. A time in
+    /// which more was used than is known, perhaps, drew idle power at the least: what lies above
+    /// all that was known before teaches nothing.
+    pub fn teaches(&mut self) -> bool {
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        let known = self.idle_power().filter(|_| in_doubt);
+        known.is_none_or(|idle| self.watts.0 <= idle.watts.0 * (1.0 + NOISE))
     }
 
     /// What idle costs here.

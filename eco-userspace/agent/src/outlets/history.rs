@@ -5,12 +5,19 @@
 //! it counted, in the history as in the books. Processes are one unit per command, and only
 //! those that are shown by name: the rest is `other`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+pub(crate) mod runs;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use eco_history::{
-    FILE_NAME,
+    FILE_NAME, hardware,
     recorder::{Recorder, Status},
     retention::Retention,
+    run::{Hardware, Run},
     sample::{self, Meter, MeterAmounts, Priced, Sample, Unit, UnitAmounts},
 };
 use eco_intensity::Emissions;
@@ -54,6 +61,9 @@ pub struct History {
     downtime: Row,
     /// The title of the view that is looked at.
     title: String,
+    /// Jobs that were closed since the last sample.
+    closed: Vec<Run>,
+    hardware: Hardware,
 }
 
 /// Where a unit's account stood.
@@ -76,10 +86,11 @@ struct NodeBefore {
 
 impl History {
     /// Starts the thread that writes. After capabilities were dropped: it inherits them.
-    pub fn start(&mut self, config: &HistoryConfig) {
+    pub fn start(&mut self, config: &HistoryConfig, procfs: &Path) {
         let Some(path) = &config.path else {
             return;
         };
+        self.hardware = hardware::of(procfs);
         match Recorder::start(path, config.retention.clone()) {
             Ok(recorder) => self.recorder = Some(recorder),
             Err(why) => tracing::error!(error = %why, "no history: no thread"),
@@ -102,7 +113,7 @@ impl History {
 
 /// The file within the state directory, or the one that is named.
 #[must_use]
-pub fn place(named: Option<&str>, state: Option<&std::path::Path>) -> Option<PathBuf> {
+pub fn place(named: Option<&str>, state: Option<&Path>) -> Option<PathBuf> {
     named
         .map(PathBuf::from)
         .or_else(|| state.map(|folder| folder.join(FILE_NAME)))
@@ -163,6 +174,7 @@ impl History {
             left_out,
             meters: meters.collect(),
             units,
+            runs: std::mem::take(&mut self.closed),
         }
     }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Caller, USERS_WINDOW, carbon_by_domain, estimated, may_see, present_by_domain, unit, whole,
+    Caller, USERS_WINDOW, carbon_by_domain, estimated, may_see, present_by_domain, sources, unit,
+    whole,
 };
 use crate::{
     api,
@@ -76,6 +77,7 @@ pub fn pod(
         carbon_grams: measured.carbon_grams,
         containers: containers(core, uid, &booked),
         estimated: estimated(core),
+        sources: sources(core),
         tier: core.usage.tier().label().into(),
     })
 }
@@ -129,6 +131,7 @@ pub fn managed_job(
         carbon_grams: measured.carbon_grams,
         steps: steps.map(|step| self::step(core, step)).collect(),
         estimated: estimated(core),
+        sources: sources(core),
         tier: core.usage.tier().label().into(),
     })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::hash_map::Entry;
 
-use eco_identity::{Home, Users, classify};
+use eco_identity::{Home, Users, classify, kubernetes::Pod};
 use eco_usage::{CgroupIndex, CgroupPaths, Usage};
 use rustc_hash::FxHashMap;
 
@@ -161,6 +161,28 @@ impl Homes {
         views.map_or([None; 2], |views| {
             [views.by_path[CONTAINER], views.by_path[PLACE]]
         })
+    }
+
+    /// The views that all of a pod's container of that name is in; of all of the pod, where that
+    /// container has not run. `None` if nothing of the pod runs.
+    pub(crate) fn views_of_pod(
+        &self,
+        pod: &Pod,
+        container: &str,
+        jobs: &Jobs,
+    ) -> Option<[Option<AccountId>; VIEWS]> {
+        let (pod, container) = self.pods.accounts_of(pod, container)?;
+        let common = |place: usize, account: AccountId| {
+            let cgroups = self.by_cgroup.values();
+            let inside = cgroups.filter(|views| views.by_path[place] == Some(account));
+            let mut all = inside.map(|views| views.all(None, None, jobs));
+            let first = all.next()?;
+            Some(all.fold(first, |common, views| {
+                common.map(|view| view.filter(|view| views.contains(&Some(*view))))
+            }))
+        };
+        let of_container = container.and_then(|account| common(OF_POD, account));
+        of_container.or_else(|| common(POD, pod))
     }
 
     /// A cgroup of the container whose view that is, and the account of the container in its

@@ -5,7 +5,7 @@
 //! is booked on from the first tick, and shown once it is named: by the directory, or after a
 //! while by its uid.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use eco_identity::{
     kubernetes::{Pod, PodDirectory, Register},
@@ -105,6 +105,25 @@ impl Pods {
             Naming::Known(pod) => Some(pod),
             _ => None,
         }
+    }
+
+    /// Where a pod is booked that something was used in, and its container of that name if
+    /// something was used in a run of it.
+    pub(crate) fn accounts_of(
+        &self,
+        pod: &Pod,
+        container: &str,
+    ) -> Option<(AccountId, Option<AccountId>)> {
+        // A static pod's cgroups go by another uid.
+        let mut uids = iter::once(&pod.uid).chain(&pod.aliases);
+        let entry = uids.find_map(|uid| self.by_uid.get(uid))?;
+        let is_run = |member: &&Member| {
+            let mut named = pod.containers.iter().filter(|c| c.name == container);
+            let id = member.id.as_ref();
+            id.is_some_and(|id| named.any(|container| container.ids.contains(id)))
+        };
+        let run = entry.members.iter().rev().find(is_run);
+        Some((entry.account, run.map(|member| member.account)))
     }
 
     /// Something is used in a pod's cgroup that is seen for the first time.

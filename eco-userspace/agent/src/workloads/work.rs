@@ -10,7 +10,7 @@ use crate::{
     api,
     core::Core,
     ledger::accounts::Kind,
-    outlets::traces,
+    outlets::{history, traces},
     own,
     query::{self, Caller},
     workloads::{
@@ -115,6 +115,7 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     core.tick();
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+    history::runs::book(core, &job, &closed);
     forget(core, &job, &closed);
     let (trace_id, span_id) = traced(&job);
     let cpu_seconds = closed.cpu_seconds;
@@ -127,6 +128,7 @@ pub(crate) fn close_abandoned(core: &mut Core) {
     for id in core.jobs.abandoned(&core.usage) {
         if let Some(job) = core.jobs.find(&id).cloned() {
             let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
+            history::runs::book(core, &job, &closed);
             forget(core, &job, &closed);
             let (trace_id, span_id) = traced(&job);
             tracing::info!(

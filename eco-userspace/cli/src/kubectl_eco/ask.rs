@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bringing a question to the cluster's `eco serve`, and its answer back.
 
-use std::{io, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, io, path::PathBuf, process::Command};
 
 use clap::Args;
 use eco_serve::{Client, ClientError, GROUP, Remote};
@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::Question;
 use crate::{client::path_segment, exit::Failure, out::printable};
+
+/// A pod's namespace and its name.
+pub(super) type Pod = (String, String);
 
 /// Where to ask. What a kubeconfig and kubectl know is left to kubectl.
 #[derive(Clone, Debug, Args)]
@@ -53,6 +56,31 @@ impl Asker {
         let name = self.kubectl(&["config", "view", "--minify", "-o", "jsonpath={..namespace}"])?;
         let name = name.trim();
         Ok(if name.is_empty() { "default" } else { name }.to_owned())
+    }
+
+    /// The pods that have such labels now: of one namespace, or of all.
+    pub(super) fn labelled(
+        &self,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<BTreeSet<Pod>, Failure> {
+        if self.serve.is_some() {
+            return Err(Failure::usage(
+                "labels are the API server's to say, and --serve goes past it: leave -l out",
+            ));
+        }
+        let place = match namespace {
+            Some(name) => format!("--namespace={name}"),
+            None => "--all-namespaces".into(),
+        };
+        let lines =
+            r#"jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#;
+        let selector = format!("--selector={labels}");
+        let told = self.kubectl(&["get", "pods", &place, &selector, "-o", lines])?;
+        let pods = told.lines().filter_map(|line| line.split_once(' '));
+        Ok(pods
+            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+            .collect())
     }
 
     /// Asks.
@@ -122,7 +150,7 @@ fn advice(said: &str) -> Option<String> {
     let is_missing = said.contains("could not find the requested resource");
     let is_down = said.contains("ServiceUnavailable") || said.contains("service unavailable");
     if is_missing {
-        return Some("is eco serve installed here? See deploy/README.md".into());
+        return Some("is eco serve installed here? See docs/kubernetes.md".into());
     }
     is_down.then(|| format!("see `kubectl get apiservice v1.{GROUP}` and the log of eco-serve"))
 }

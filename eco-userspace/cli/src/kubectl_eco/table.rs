@@ -33,8 +33,11 @@ impl Table {
         let mut headers: Vec<String> = naming.iter().map(|(title, _)| (*title).into()).collect();
         headers.extend(by.map(str::to_uppercase));
         headers.extend(["ENERGY", "POWER", "CARBON", "CPU"].map(str::to_owned));
+        // A node is where it is.
+        let has_nodes = kind != "nodes";
         if is_wide {
-            headers.extend(["PACKAGE", "DRAM", "GPU", "NODES"].map(str::to_owned));
+            headers.extend(["PACKAGE", "DRAM", "GPU"].map(str::to_owned));
+            headers.extend(has_nodes.then(|| "NODES".to_owned()));
         }
         let mut rows = Vec::new();
         let mut is_estimated = false;
@@ -49,7 +52,8 @@ impl Table {
                 row.extend(by.map(|label| text(&part[label])));
                 row.extend(amounts(part, mark));
                 if is_wide {
-                    row.extend(details(part, item, mark));
+                    row.extend(domains(part, mark));
+                    row.extend(has_nodes.then(|| nodes(item)));
                 }
                 rows.push(row);
             }
@@ -104,19 +108,17 @@ fn amounts(part: &Value, mark: bool) -> [String; 4] {
     ]
 }
 
-fn details(part: &Value, item: &Value, mark: bool) -> [String; 4] {
-    let domain = |name| match &part["energy_joules"][name] {
+fn domains(part: &Value, mark: bool) -> [String; 3] {
+    ["package", "dram", "gpu"].map(|name| match &part["energy_joules"][name] {
         Value::Null => "<none>".to_owned(),
         joules => estimate(mark, amount(joules, "J")),
-    };
+    })
+}
+
+fn nodes(item: &Value) -> String {
     let nodes = item["nodes"].as_array().into_iter().flatten();
     let nodes: Vec<String> = nodes.map(text).collect();
-    [
-        domain("package"),
-        domain("dram"),
-        domain("gpu"),
-        nodes.join(","),
-    ]
+    nodes.join(",")
 }
 
 fn amount(value: &Value, unit: &str) -> String {
@@ -180,6 +182,12 @@ mod tests {
     #[test]
     fn wide_shows_domains_and_nodes_and_parts_have_rows_of_their_own() {
         let wide = Table::of(&answer(), "pods", true, None).text(true);
+        let node = json!({"node": "n1", "energy_joules": {"total": 1.0}, "nodes": ["n1"]});
+        assert!(
+            !Table::of(&node, "nodes", true, None)
+                .text(true)
+                .contains("NODES")
+        );
         assert!(wide.contains("NODES\n") && wide.contains("~1.20kJ") && wide.contains("n1,n2"));
         let parts = Table::of(&answer(), "pods", false, Some("container")).text(true);
         assert!(

@@ -277,6 +277,15 @@ impl From<api::JobMeter> for MeterShare {
 }
 
 impl MeasuredBy {
+    /// As `measured_by` has it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::PrivateAgent => "private-agent",
+            Self::PlainUser => "plain-user",
+        }
+    }
+
     /// For people.
     pub(crate) fn words(self) -> &'static str {
         match self {

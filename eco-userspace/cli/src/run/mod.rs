@@ -10,6 +10,8 @@ mod launcher;
 mod part;
 mod plain;
 mod private;
+mod record;
+mod revision;
 mod signals;
 mod summary;
 mod supervise;
@@ -31,6 +33,7 @@ use self::{
     job::Job,
     launcher::Launch,
     plain::PlainMeters,
+    record::Record,
     signals::Signals,
     supervise::{Ended, Supervisor},
 };
@@ -84,6 +87,18 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     region: Option<&'static Zone>,
 
+    /// A setting of the run, kept with it in your history (`eco history`); may be given again.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
+
+    /// A file that CMD writes: a JSON object of numbers (accuracy, loss), kept with the run.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_history")]
+    metrics: Option<PathBuf>,
+
+    /// Keep nothing of this run in your history.
+    #[arg(long, conflicts_with = "parameters")]
+    no_history: bool,
+
     /// No summary on stderr.
     #[arg(long, short)]
     quiet: bool,
@@ -113,6 +128,10 @@ enum Measure {
 /// Runs the command line's job.
 pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
     let target = args.json.as_deref().map(JsonTarget::prepare).transpose()?;
+    let record = match args.no_history {
+        true => None,
+        false => Record::begin(&args.parameters, args.metrics.as_deref())?,
+    };
     let signals = Signals::take().map_err(|e| system("signals cannot be blocked", &e))?;
     let mut reaper = Reaper::new(Path::new("/proc"))
         .map_err(|e| system("this process cannot become a child subreaper", &e))?;
@@ -157,6 +176,10 @@ pub(crate) fn main(socket: &Path, args: RunArgs) -> Outcome {
 
     if ran && !args.quiet {
         summary::print(&report);
+    }
+    if let Some(record) = record.filter(|_| ran) {
+        let troubles = record.keep(&report, [started.at, ended.at]);
+        troubles.iter().for_each(|trouble| warn(trouble));
     }
     let status = u8::try_from(ended.status).unwrap_or(u8::MAX);
     let Some(target) = target else {
@@ -217,6 +240,14 @@ fn job_name(name: &str) -> Result<String, String> {
         ));
     }
     Ok(name.to_owned())
+}
+
+/// A setting, as its user names it.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if job_name(name).is_ok() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("give NAME=VALUE, such as lr=0.001".to_owned()),
+    }
 }
 
 fn zone(code: &str) -> Result<&'static Zone, zones::UnknownZone> {

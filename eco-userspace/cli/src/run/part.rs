@@ -11,11 +11,11 @@ use crate::{energy, out::quantity};
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Part {
     /// `eco`, `slurm` or `kubernetes`.
-    manager: String,
+    pub(crate) manager: String,
     /// As that manager calls it, on all nodes.
-    job: String,
+    pub(crate) job: String,
     launcher: Option<&'static str>,
-    rank: Option<u32>,
+    pub(crate) rank: Option<u32>,
     ranks: Option<u32>,
     /// All of the job on this node so far, this run and all others; null where no agent knows.
     on_this_node: Option<OnThisNode>,

@@ -15,14 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The `eco` command, with nobody on its socket and no colour.
+/// The `eco` command, with nobody on its socket, no colour and no home to keep a history in.
 pub(crate) fn eco(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eco"));
     command
         .args(arguments)
         .env("ECO_SOCKET", "/nonexistent/eco.sock")
         .env("NO_COLOR", "1")
-        .env_remove("TMPDIR");
+        .env_remove("TMPDIR")
+        .env_remove("HOME")
+        .env_remove("XDG_STATE_HOME");
     hear_signals(&mut command);
     command
 }

@@ -24,10 +24,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The longest answer that is read. A node has some thousand devices at most.
 const MOST_BYTES: usize = 16 << 20;
 
+/// Between a GPU's id and the number of a copy of it that containers share: NVIDIA's plug-in
+/// (`GPU-<uuid>::3`), and AMD's (`0000:03:00.0-slice-2`).
+const BEFORE_COPY: [&str; 2] = ["::", "-slice-"];
+
 /// A device that a container has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device {
-    /// As the device plug-in calls it: `GPU-<uuid>` or `MIG-<uuid>` with NVIDIA's.
+    /// As the device plug-in calls it: `GPU-<uuid>` or `MIG-<uuid>` with NVIDIA's, the PCI address
+    /// with AMD's.
     pub id: String,
     /// The resource that was asked for: `nvidia.com/gpu`.
     pub resource: String,
@@ -43,7 +48,14 @@ impl Device {
     /// The id without the copy's number that time-slicing appends: `GPU-<uuid>::3`.
     #[must_use]
     pub fn hardware(&self) -> &str {
-        self.id.split("::").next().unwrap_or(&self.id)
+        let cuts = BEFORE_COPY.iter().filter_map(|cut| self.id.find(cut));
+        &self.id[..cuts.min().unwrap_or(self.id.len())]
+    }
+
+    /// Whether it is one of several copies: others may have the same GPU.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.hardware().len() < self.id.len()
     }
 }
 

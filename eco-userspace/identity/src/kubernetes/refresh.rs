@@ -217,11 +217,11 @@ impl Filler<'_> {
         register.leave_all_but(&uids, now);
         register.forget(now);
         drop(register);
-        if has_gpus {
-            self.list_devices();
+        is_new |= if has_gpus {
+            self.list_devices()
         } else {
-            self.write().set_devices(Vec::new());
-        }
+            self.write().set_devices(Vec::new())
+        };
         if is_new {
             self.shared.generation.fetch_add(1, Ordering::Release);
         }
@@ -243,21 +243,25 @@ impl Filler<'_> {
         }
     }
 
-    fn list_devices(&self) {
+    /// Whether they are others than before.
+    fn list_devices(&self) -> bool {
         let path = &self.config.pod_resources;
         let place = path.display().to_string();
         match devices::list(path) {
             Ok(devices) => {
-                self.write().set_devices(devices);
                 self.clear(&place);
+                self.write().set_devices(devices)
             }
-            Err(error) => self.tell(Advised {
-                place,
-                what: error.to_string(),
-                advice: "Set kubernetes.pod_resources to the kubelet's socket; pods have no GPUs \
-                         meanwhile."
-                    .into(),
-            }),
+            Err(error) => {
+                self.tell(Advised {
+                    place,
+                    what: error.to_string(),
+                    advice: "Set kubernetes.pod_resources to the kubelet's socket; pods have no \
+                             GPUs meanwhile."
+                        .into(),
+                });
+                false
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    allocation::{self, Holder},
     devices::Device,
     pod::{Container, Pod},
 };
@@ -75,9 +76,21 @@ impl Register {
         &self.devices
     }
 
-    /// Takes devices in.
-    pub(super) fn set_devices(&mut self, devices: Vec<Device>) {
+    /// Which containers of pods that are not gone each device was given to, by
+    /// [`Device::hardware`].
+    #[must_use]
+    pub fn holders(&self) -> HashMap<String, Vec<Holder>> {
+        let living = self.pods.values().filter(|known| known.gone.is_none());
+        allocation::holders(&self.devices, living.map(|known| &known.pod))
+    }
+
+    /// Takes devices in; whether they are others than before.
+    pub(super) fn set_devices(&mut self, mut devices: Vec<Device>) -> bool {
+        // The kubelet tells them in another order each time.
+        devices.sort_unstable();
+        let is_new = devices != self.devices;
         self.devices = devices;
+        is_new
     }
 
     /// Takes a pod in; whether anything is new of it.

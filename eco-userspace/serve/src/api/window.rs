@@ -39,9 +39,34 @@ pub(super) fn parse(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
+/// For people: `1 h`, in the largest unit that it is a whole number of.
+pub(super) fn shown(window: Duration) -> String {
+    let seconds = window.as_secs();
+    let units = [(DAY, "d"), (3600, "h"), (60, "min")];
+    let whole = units
+        .into_iter()
+        .find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
+    let (length, unit) = whole.unwrap_or((1, "s"));
+    format!("{} {unit}", seconds / length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_is_told_in_the_largest_unit_that_fits() {
+        for (seconds, told) in [
+            (10, "10 s"),
+            (90, "90 s"),
+            (300, "5 min"),
+            (3600, "1 h"),
+            (5400, "90 min"),
+            (7 * DAY, "7 d"),
+        ] {
+            assert_eq!(shown(Duration::from_secs(seconds)), told);
+        }
+    }
 
     #[test]
     fn a_window_is_read_as_people_write_it() {

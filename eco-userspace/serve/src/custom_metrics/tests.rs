@@ -47,12 +47,13 @@ fn store(asked: &Asked) -> (u16, String) {
 
 /// An API server that lists two of them.
 fn api_server(asked: &Asked) -> (u16, String) {
-    let items = if asked.path.contains("labelSelector=app%3Da") {
-        r#"{"metadata":{"name":"a"}}"#
+    let rows = if asked.path.contains("labelSelector=app%3Da") {
+        r#"{"cells":["a"]}"#
     } else {
-        r#"{"metadata":{"name":"a"}},{"metadata":{"name":"b"}},{"metadata":{"name":"starting"}}"#
+        r#"{"cells":["a"]},{"cells":["b"]},{"cells":["starting"]}"#
     };
-    (200, format!(r#"{{"items":[{items}]}}"#))
+    let columns = r#""columnDefinitions":[{"format":"name"}]"#;
+    (200, format!(r#"{{{columns},"rows":[{rows}]}}"#))
 }
 
 async fn get(path: &str) -> (u16, Value) {

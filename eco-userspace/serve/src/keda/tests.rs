@@ -40,12 +40,13 @@ fn store(asked: &Asked) -> (u16, String) {
 }
 
 fn pods(asked: &Asked) -> (u16, String) {
-    let items = match asked.path.as_str() {
+    let rows = match asked.path.as_str() {
         path if path.contains("none") => "",
-        path if path.contains("new") => r#"{"metadata":{"name":"new"}}"#,
-        _ => r#"{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}"#,
+        path if path.contains("new") => r#"{"cells":["new"]}"#,
+        _ => r#"{"cells":["a"]},{"cells":["b"]}"#,
     };
-    (200, format!(r#"{{"items":[{items}]}}"#))
+    let columns = r#""columnDefinitions":[{"format":"name"}]"#;
+    (200, format!(r#"{{{columns},"rows":[{rows}]}}"#))
 }
 
 impl Scaler {

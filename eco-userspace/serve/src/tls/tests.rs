@@ -126,7 +126,7 @@ fn api_server(authorities: String) -> impl Fn(&Asked) -> (u16, String) + Send + 
                 && asked.body.contains("\"namespace\":\"a\"");
             json!({"status": {"allowed": is_allowed}})
         } else {
-            json!({"items": [], "status": {}})
+            json!({"columnDefinitions": [{"format": "name"}], "rows": [], "status": {}})
         };
         (200, answer.to_string())
     }

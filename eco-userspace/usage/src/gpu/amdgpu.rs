@@ -93,11 +93,14 @@ impl Inner {
 pub struct AmdUse {
     address: String,
     busy_file: PathBuf,
+    sleep_file: PathBuf,
     kfd: kfd::Kfd,
     clients: Clients,
     /// The counters of each client at the last look.
     seen: FxHashMap<u64, Engines>,
     looked: Option<Instant>,
+    /// How busy it was then, in percent.
+    busy_before: Option<u32>,
 }
 
 impl AmdUse {
@@ -108,9 +111,11 @@ impl AmdUse {
             kfd: kfd::Kfd::of(sysfs, &address),
             address,
             busy_file: folder.join("gpu_busy_percent"),
+            sleep_file: folder.join("power/runtime_status"),
             clients,
             seen: FxHashMap::default(),
             looked: None,
+            busy_before: None,
         }
     }
 
@@ -144,13 +149,42 @@ impl AmdUse {
         if pids.is_empty() {
             return;
         }
-        let text = std::fs::read_to_string(&self.busy_file).unwrap_or_default();
-        let percent = text.trim().parse().unwrap_or(100).min(100);
-        let busy_ns = span.as_nanos() as u64 / 100 * percent;
+        let percent = self.busy_percent().unwrap_or(100);
+        let busy_ns = span.as_nanos() as u64 / 100 * u64::from(percent);
         let rest_ns = busy_ns.saturating_sub(measured_ns).max(pids.len() as u64);
         frame.policy = Policy::TimeSliced;
         for pid in &pids {
             frame.entry(*pid).busy_ns += rest_ns / pids.len() as u64;
+        }
+    }
+
+    /// How busy the GPU says that it is.
+    fn busy_percent(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(&self.busy_file).ok()?;
+        text.trim()
+            .parse()
+            .ok()
+            .map(|percent: u32| percent.min(100))
+    }
+
+    /// Notes, if nobody is named, how busy it was. One that sleeps is not asked: older kernels
+    /// would wake it for the answer.
+    fn note_unnamed(&mut self, span: Option<Duration>, frame: &mut GpuFrame) {
+        let before = self.busy_before.take();
+        if !frame.uses.is_empty() {
+            return;
+        }
+        let status = std::fs::read_to_string(&self.sleep_file).unwrap_or_default();
+        let now = match status.trim() {
+            "suspended" => Some(0),
+            _ => self.busy_percent(),
+        };
+        self.busy_before = now;
+        if let Some(span) = span {
+            let ids = Some(self.address.clone()).filter(|address| !address.is_empty());
+            let percent = before.zip(now).map(<[u32; 2]>::from);
+            let span_ns = span.as_nanos() as u64;
+            frame.note_unnamed(ids.into_iter().collect(), percent, span_ns);
         }
     }
 }
@@ -166,8 +200,9 @@ impl GpuSource for AmdUse {
         frame.at_unix_us = now.unwrap_or_default().as_micros() as u64;
         let before = self.looked.replace(Instant::now());
         let measured_ns = self.measure(before.is_none(), frame);
-        if let Some(before) = before {
-            self.divide(before.elapsed(), measured_ns, frame);
+        let span = before.map(|before| before.elapsed());
+        if let Some(span) = span {
+            self.divide(span, measured_ns, frame);
         }
         // Who only encodes or decodes keeps the GPU awake too, if nobody else does.
         if frame.uses.iter().all(|used| used.busy_ns == 0) {
@@ -175,6 +210,7 @@ impl GpuSource for AmdUse {
                 used.busy_ns = used.media_ns;
             }
         }
+        self.note_unnamed(span, frame);
         Ok(())
     }
 }
@@ -296,6 +332,35 @@ mod tests {
         assert_eq!(frame.policy, Policy::TimeSliced);
         assert!(busy_ns(&frame, 11).unwrap() > 0);
         assert_eq!(busy_ns(&frame, 11), busy_ns(&frame, 12));
+    }
+
+    #[test]
+    fn a_gpu_that_nobody_has_open_is_told_with_how_busy_it_was() {
+        let mut machine = Machine::new();
+        let busy = machine.root.path().join("card/gpu_busy_percent");
+        fs::write(&busy, "40\n").unwrap();
+        assert!(machine.sample().unnamed.is_empty());
+        let frame = machine.sample();
+        let told = &frame.unnamed[0];
+        assert_eq!(
+            (told.ids.as_slice(), frame.unnamed.len()),
+            (&[GPU.to_owned()][..], 1)
+        );
+        assert_eq!(told.busy_ns, Some(told.most_ns / 200 * 80));
+        // One that sleeps is not even asked, and one that says nonsense has said nothing.
+        fs::create_dir_all(machine.root.path().join("card/power")).unwrap();
+        let status = machine.root.path().join("card/power/runtime_status");
+        fs::write(&status, "suspended\n").unwrap();
+        machine.sample();
+        assert_eq!(machine.sample().unnamed[0].busy_ns, Some(0));
+        fs::write(&status, "active\n").unwrap();
+        for nonsense in ["", "-1\n", "busy\n"] {
+            fs::write(&busy, nonsense).unwrap();
+            machine.sample();
+            assert_eq!(machine.sample().unnamed[0].busy_ns, None, "{nonsense:?}");
+        }
+        machine.queue(11);
+        assert!(machine.sample().unnamed.is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! What an NVIDIA driver tells of processes, integrated over time. Pure: time comes in as a
 //! number.
 
-use eco_nvml::{Activity, Instance, Kind, PerProcess, Running, Sample};
+use eco_nvml::{Activity, Kind, PerProcess, Running, Sample};
 
-use super::{GpuFrame, Policy};
+use super::{GpuFrame, Policy, Unnamed};
 
 /// The longest sampling period of a driver: nvml.h says of `nvmlDeviceGetProcessUtilization`
 /// "between 1 second and 1/6 second, depending on the product being queried".
@@ -31,6 +31,8 @@ pub(super) struct Ledger {
     period_us: u64,
     /// Who was there at the last look.
     before: Vec<Running>,
+    /// How busy it was then, in percent.
+    busy_before: Option<u32>,
 }
 
 impl Default for Ledger {
@@ -40,13 +42,15 @@ impl Default for Ledger {
             pass_us: 0,
             period_us: LONGEST_PERIOD_US,
             before: Vec::new(),
+            busy_before: None,
         }
     }
 }
 
 impl Ledger {
-    /// Takes what was done since the last time. The first only notes where everyone stands.
-    pub(super) fn take(&mut self, activity: &Activity, frame: &mut GpuFrame) {
+    /// Takes what was done since the last time on the GPU of that UUID. The first only notes
+    /// where everyone stands.
+    pub(super) fn take(&mut self, activity: &Activity, uuid: Option<&str>, frame: &mut GpuFrame) {
         frame.clear();
         frame.at_unix_us = activity.at_unix_us;
         for process in &activity.running {
@@ -55,19 +59,22 @@ impl Ledger {
         // Where the clock was set back, what comes is new all the same.
         self.pass_us = self.pass_us.min(activity.at_unix_us);
         if let Some(looked_us) = self.looked_us.replace(activity.at_unix_us) {
-            self.charge(
-                activity,
-                activity.at_unix_us.saturating_sub(looked_us),
-                frame,
-            );
+            let span_us = activity.at_unix_us.saturating_sub(looked_us);
+            let span_ns = span_us.min(LONGEST_TICK_US) * 1000;
+            self.charge(activity, span_ns, frame);
+            if activity.instances.is_empty() {
+                let ids = uuid.map(str::to_owned).into_iter().collect();
+                let percent = self.busy_before.zip(activity.busy_percent);
+                frame.note_unnamed(ids, percent.map(<[u32; 2]>::from), span_ns);
+            }
         } else {
             self.pass_us = activity.at_unix_us;
         }
         self.before.clone_from(&activity.running);
+        self.busy_before = activity.busy_percent;
     }
 
-    fn charge(&mut self, activity: &Activity, span_us: u64, frame: &mut GpuFrame) {
-        let span_ns = span_us.min(LONGEST_TICK_US) * 1000;
+    fn charge(&mut self, activity: &Activity, span_ns: u64, frame: &mut GpuFrame) {
         match &activity.samples {
             _ if !activity.instances.is_empty() => {
                 frame.policy = Policy::MigSlice;
@@ -162,16 +169,21 @@ impl Ledger {
     }
 
     /// By a rule: an instance used its slices of the GPU while it was busy, its processes alike.
+    /// Whether somebody worked in one where nobody is listed is for others to say.
     fn divide_by_slices(&self, activity: &Activity, span_ns: u64, frame: &mut GpuFrame) {
         for instance in &activity.instances {
             let inside = |process: &&Running| process.gpu_instance == Some(instance.gpu_instance);
             let pids = ids(self.there(activity).filter(inside));
-            let used_ns = slice_ns(instance, activity.slices, span_ns, !pids.is_empty());
-            if pids.is_empty() && used_ns > 0 {
-                // Somebody worked there who is not listed: whose it was is not known.
-                frame.entry(0).busy_ns += used_ns;
+            let ns = |busy| slice_ns(instance.slices, activity.slices, span_ns, busy);
+            if pids.is_empty() {
+                frame.unnamed.push(Unnamed {
+                    ids: instance.uuids.clone(),
+                    busy_ns: instance.busy.map(ns),
+                    most_ns: ns(1.0),
+                });
+            } else {
+                share_among(ns(instance.busy.unwrap_or(1.0)), &pids, frame);
             }
-            share_among(used_ns, &pids, frame);
         }
     }
 
@@ -223,9 +235,9 @@ fn hand_to_clients(running: &[Running], frame: &mut GpuFrame) {
     }
 }
 
-fn slice_ns(instance: &Instance, slices: u32, span_ns: u64, is_occupied: bool) -> u64 {
-    let busy = instance.busy.unwrap_or(f64::from(u8::from(is_occupied)));
-    let part = f64::from(instance.slices) / f64::from(slices.max(1));
+/// What an instance of so many of all slices used while it was `busy`, of 1.
+fn slice_ns(slices: u32, of: u32, span_ns: u64, busy: f64) -> u64 {
+    let part = f64::from(slices) / f64::from(of.max(1));
     (span_ns as f64 * busy * part) as u64
 }
 
@@ -239,6 +251,7 @@ fn share_among(whole_ns: u64, pids: &[u32], frame: &mut GpuFrame) {
 
 #[cfg(test)]
 mod tests {
+    use eco_nvml::Instance;
     use proptest::prelude::*;
 
     use super::*;
@@ -277,13 +290,13 @@ mod tests {
     /// A ledger that began at [`START`].
     fn begun() -> Ledger {
         let mut ledger = Ledger::default();
-        ledger.take(&told(0, vec![]), &mut GpuFrame::default());
+        take(&mut ledger, &told(0, vec![]));
         ledger
     }
 
     fn take(ledger: &mut Ledger, activity: &Activity) -> GpuFrame {
         let mut frame = GpuFrame::default();
-        ledger.take(activity, &mut frame);
+        ledger.take(activity, Some("GPU-1"), &mut frame);
         frame
     }
 
@@ -296,7 +309,7 @@ mod tests {
     fn the_first_look_charges_nothing() {
         let mut ledger = Ledger::default();
         let frame = take(&mut ledger, &told(0, vec![sample(1, 0, 90)]));
-        assert!(frame.uses.is_empty());
+        assert!(frame.uses.is_empty() && frame.unnamed.is_empty());
     }
 
     #[test]
@@ -442,6 +455,7 @@ mod tests {
     fn cut(busy: [Option<f64>; 2]) -> Activity {
         let instance = |gpu_instance, slices, busy| Instance {
             gpu_instance,
+            uuids: vec![format!("MIG-{gpu_instance}")],
             slices,
             busy,
         };
@@ -487,10 +501,48 @@ mod tests {
         assert_eq!(busy_ms(&take(&mut ledger, &later), 1), 200);
     }
 
+    fn unnamed(id: &str, busy_ms: Option<u64>, most_ms: u64) -> Unnamed {
+        Unnamed {
+            ids: vec![id.into()],
+            busy_ns: busy_ms.map(|ms| ms * 1_000_000),
+            most_ns: most_ms * 1_000_000,
+        }
+    }
+
     #[test]
-    fn who_works_in_a_mig_instance_unlisted_is_nobody_known() {
+    fn an_instance_where_nobody_is_listed_is_told_with_how_busy_it_was() {
         let frame = take(&mut begun(), &cut([Some(0.0), Some(1.0)]));
-        assert_eq!(busy_ms(&frame, 0), 200);
+        assert_eq!(frame.unnamed, [unnamed("MIG-5", Some(200), 200)]);
+        let frame = take(&mut begun(), &cut([None, None]));
+        assert_eq!(frame.unnamed, [unnamed("MIG-5", None, 200)]);
+    }
+
+    #[test]
+    fn a_gpu_where_nobody_is_named_is_told_with_how_busy_it_was() {
+        let mut ledger = begun();
+        let mut activity = told(1_000, vec![]);
+        activity.busy_percent = Some(80);
+        // How busy it was before is not known.
+        let frame = take(&mut ledger, &activity);
+        assert_eq!(frame.unnamed, [unnamed("GPU-1", None, 1_000)]);
+        // In between it went from the one to the other.
+        activity.at_unix_us += 1_000 * MS;
+        activity.busy_percent = Some(0);
+        let frame = take(&mut ledger, &activity);
+        assert_eq!(frame.unnamed, [unnamed("GPU-1", Some(400), 1_000)]);
+        // Neither one that rests nor one that was there and left is nobody.
+        activity.samples = PerProcess::Untold;
+        activity.running = vec![running(1, Kind::Compute)];
+        activity.at_unix_us += 1_000 * MS;
+        assert!(take(&mut ledger, &activity).unnamed.is_empty());
+        activity.running.clear();
+        activity.at_unix_us += 1_000 * MS;
+        assert!(take(&mut ledger, &activity).unnamed.is_empty());
+        activity.at_unix_us += 1_000 * MS;
+        assert_eq!(
+            take(&mut ledger, &activity).unnamed,
+            [unnamed("GPU-1", Some(0), 1_000)]
+        );
     }
 
     proptest! {

@@ -38,6 +38,8 @@ pub struct GpuFrame {
     pub at_unix_us: u64,
     /// Each process that used it or has memory on it, once.
     pub uses: Vec<GpuUse>,
+    /// What nobody is named on.
+    pub unnamed: Vec<Unnamed>,
     /// How it is known.
     pub policy: Policy,
     /// Where in `uses` each process is.
@@ -59,6 +61,19 @@ pub struct GpuUse {
     pub last_unix_us: u64,
 }
 
+/// A GPU, or a MIG instance of one, on which the driver names no process: neither as one that
+/// used it nor as one that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unnamed {
+    /// What a scheduler knows it by: the UUID of an NVIDIA GPU, those of an instance's MIG
+    /// devices, the PCI address of an AMD GPU. Empty where the driver does not tell.
+    pub ids: Vec<String>,
+    /// For how long it was busy, in ns of the whole GPU; `None` where that is not counted.
+    pub busy_ns: Option<u64>,
+    /// For how long at the most.
+    pub most_ns: u64,
+}
+
 /// How the use of a process is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Policy {
@@ -75,6 +90,11 @@ pub enum Policy {
     /// A rule: a MIG instance used its slices for as long as it was busy (or, where that is not
     /// counted, occupied), its processes alike.
     MigSlice,
+    /// A rule: the driver names no process, so whom a scheduler gave the GPU (or a MIG instance of
+    /// it) alone is taken to have used it.
+    Allocated,
+    /// A rule: the same of a GPU whose copies were given to several, who are taken to use it alike.
+    AllocatedShared,
 }
 
 impl Policy {
@@ -87,6 +107,8 @@ impl Policy {
             Self::TimeSliced => "time-sliced",
             Self::Mps => "mps",
             Self::MigSlice => "mig-slice",
+            Self::Allocated => "allocated",
+            Self::AllocatedShared => "allocated-shared",
         }
     }
 }
@@ -103,10 +125,25 @@ pub enum GpuError {
 }
 
 impl GpuFrame {
-    pub(crate) fn clear(&mut self) {
+    /// Forgets everything, as where nothing is known.
+    pub fn clear(&mut self) {
         self.uses.clear();
+        self.unnamed.clear();
         self.index.clear();
         self.policy = Policy::Measured;
+    }
+
+    /// Notes, where nobody is named, how busy the whole GPU was: by its utilisation in percent at
+    /// the look before and now.
+    fn note_unnamed(&mut self, ids: Vec<String>, percent: Option<[u32; 2]>, span_ns: u64) {
+        if self.uses.is_empty() {
+            let part = |[before, now]: [u32; 2]| u64::from(before.min(100) + now.min(100));
+            self.unnamed.push(Unnamed {
+                ids,
+                busy_ns: percent.map(|percent| span_ns / 200 * part(percent)),
+                most_ns: span_ns,
+            });
+        }
     }
 
     /// The entry of a process, made on first sight.

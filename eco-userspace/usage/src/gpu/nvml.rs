@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who used an NVIDIA GPU.
 
+use std::time::Instant;
+
 use eco_nvml::Device;
 
 use super::{GpuError, GpuFrame, GpuSource, ledger::Ledger};
@@ -8,6 +10,8 @@ use super::{GpuError, GpuFrame, GpuSource, ledger::Ledger};
 /// An NVIDIA GPU.
 pub struct NvmlUse {
     device: Device,
+    /// As soon as the driver has told it.
+    uuid: Option<String>,
     ledger: Ledger,
 }
 
@@ -18,6 +22,7 @@ impl NvmlUse {
     pub fn new(device: Device) -> Self {
         Self {
             device,
+            uuid: None,
             ledger: Ledger::default(),
         }
     }
@@ -32,7 +37,11 @@ impl GpuSource for NvmlUse {
         frame.clear();
         self.device.turn()?;
         if let Some(activity) = self.device.activity() {
-            self.ledger.take(&activity?, frame);
+            if self.uuid.is_none() {
+                let identity = self.device.identity(Instant::now());
+                self.uuid = identity.and_then(|identity| identity.uuid);
+            }
+            self.ledger.take(&activity?, self.uuid.as_deref(), frame);
         }
         Ok(())
     }

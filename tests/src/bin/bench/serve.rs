@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long `eco serve` takes to answer about a cluster of 10,000 pods.
 //!
-//! The pods are series in a real store. Where a real API server can be started, the pods of one
-//! namespace exist there, so that a `*` is answered as in a cluster: with the list of its pods.
+//! The pods are series in a real store. Where a real API server and kwok can be started, half of
+//! them exist there as pods of simulated nodes, 1,000 in a namespace, and the other half has been
+//! deleted of late: so that a `*` is answered as in a cluster, with the list of its pods.
 
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
 use eco_tests::{
-    serve::{Fleet, Serve},
+    serve::{Fleet, NodeLoad, POD_WATTS, PodLoad, PodReader, Scrapes, Serve},
     servers::{
-        kubernetes::{Cluster, IMAGE},
+        kubernetes::Cluster,
+        kwok::Kwok,
         prometheus::{Kind, Store},
     },
 };
@@ -21,171 +23,266 @@ use serde_json::json;
 
 use crate::{
     Findings,
-    table::{Table, quantile, shown},
+    table::{Table, median, quantile, shown},
 };
 
 const PODS: u32 = 10_000;
 const NODES: u32 = 100;
 /// Pods that share a namespace.
 const TOGETHER: u32 = 1_000;
+/// Pods that the API server knows, where there is one.
+const LIVING: u32 = 5_000;
 
 /// A quarter of an hour, and as much again into the future, so that a long benchmark has fresh
 /// samples to the end.
 const INTERVAL: f64 = 15.0;
 const SCRAPES: u32 = 120;
 
-/// What is asked, and how slow the slowest of a hundred may be, in ms.
-const QUESTIONS: [(&str, &str, f64); 4] = [
-    (
-        "a pod, power for an autoscaler",
-        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/NAMESPACE/pods/POD/power_watts",
-        50.0,
-    ),
-    (
-        "a pod, all of it",
-        "/v1/pods/NAMESPACE/POD?window=10m",
-        50.0,
-    ),
-    (
-        "1,000 pods, power by *",
-        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/team-0/pods/*/power_watts",
-        150.0,
-    ),
-    (
-        "1,000 pods, energy by * and label",
-        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/team-0/pods/*/energy_joules\
-         ?labelSelector=app%3Dweb",
-        150.0,
-    ),
+/// What is asked, and how slow the slowest of a hundred may be.
+struct Question {
+    asked: &'static str,
+    path: &'static str,
+    bar_ms: f64,
+    /// The heart of it, asked of the store alone and read as JSON: no answer can be faster.
+    promql: &'static str,
+}
+
+const QUESTIONS: [Question; 4] = [
+    Question {
+        asked: "a pod, power for an autoscaler",
+        path: "/apis/custom.metrics.k8s.io/v1beta2/namespaces/NAMESPACE/pods/POD/power_watts",
+        bar_ms: 50.0,
+        promql: r#"sum by (pod, domain, node) (rate(eco_pod_energy_joules_total{namespace="NAMESPACE",pod="POD"}[60s]))"#,
+    },
+    Question {
+        asked: "a pod, all of it",
+        path: "/v1/pods/NAMESPACE/POD?window=10m",
+        bar_ms: 50.0,
+        promql: r#"sum by (pod, domain, node) (increase(eco_pod_energy_joules_total{namespace="NAMESPACE",pod="POD"}[10m]))"#,
+    },
+    Question {
+        asked: "1,000 pods, power by *",
+        path: "/apis/custom.metrics.k8s.io/v1beta2/namespaces/team-0/pods/*/power_watts",
+        bar_ms: 150.0,
+        promql: r#"sum by (pod, domain, node) (rate(eco_pod_energy_joules_total{namespace="team-0"}[60s]))"#,
+    },
+    Question {
+        asked: "1,000 pods, energy by * and label",
+        path: "/apis/custom.metrics.k8s.io/v1beta2/namespaces/team-0/pods/*/energy_joules\
+               ?labelSelector=app%3Dweb",
+        bar_ms: 150.0,
+        promql: r#"sum by (pod, domain, node) (eco_pod_energy_joules_total{namespace="team-0"})"#,
+    },
 ];
 
 pub(crate) fn run(requests: u32) -> Result<Findings> {
     let cluster = Cluster::start()?;
-    let access = cluster.as_ref().map(furnish).transpose()?;
+    let kwok = match &cluster {
+        Some(cluster) => Kwok::start(cluster)?,
+        None => None,
+    };
+    let population = match (&cluster, &kwok) {
+        (Some(cluster), Some(kwok)) => Population::simulated(cluster, kwok)?,
+        _ => Population::in_the_store_only(),
+    };
+    let living = if population.reader.is_some() {
+        format!("{LIVING} of them on kwok's nodes")
+    } else {
+        "no API server".to_owned()
+    };
     let mut table = Table::new(
-        format!("{PODS} pods on {NODES} nodes, {requests} requests of each, store warm"),
-        &["asked", "store", "p50 ms", "p99 ms", "max ms", "bar ms"],
+        format!("{PODS} pods on {NODES} nodes, {living}; {requests} requests of each, store warm"),
+        &[
+            "asked",
+            "store",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "bar ms",
+            "p99/bar",
+            "store alone p50",
+            "p50/alone",
+        ],
     );
-    let mut rows = Vec::new();
+    let mut memory = Table::new("memory of eco serve after that", &["store", "peak MiB"]);
+    let (mut rows, mut peaks) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let fleet = Fleet {
-            nodes: NODES,
-            pods: PODS / NODES,
-            per_namespace: TOGETHER,
-            start: now - f64::from(SCRAPES / 2) * INTERVAL,
-            scrapes: SCRAPES,
-            interval: INTERVAL,
-        };
-        let Some(store) = Store::start(kind, "", fleet.samples())? else {
+        let Some((serve, store)) = population.serve(kind)? else {
             continue;
         };
-        let mut arguments = vec!["--store".to_owned(), store.url()];
-        arguments.extend(access.iter().flat_map(|access| access.arguments.clone()));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let serve = Serve::start(&arguments)?;
-        for (asked, path, bar) in QUESTIONS {
-            if path.contains("labelSelector") && access.is_none() {
+        for question in &QUESTIONS {
+            if question.path.contains("labelSelector") && population.reader.is_none() {
                 continue;
             }
-            let took = ask(&serve, &fleet, path, requests)?;
-            let quantile = |q| quantile(&took, q);
+            let took = question.ask(&serve, &store, &population.pods, requests)?;
+            let quantile = |q| quantile(&took.eco, q);
+            let (bar, alone) = (question.bar_ms, median(&took.store));
             table.row([
-                asked.to_owned(),
+                question.asked.to_owned(),
                 format!("{kind:?}"),
                 shown(quantile(0.5), 1),
                 shown(quantile(0.99), 1),
                 shown(quantile(1.0), 1),
                 shown(bar, 0),
+                shown(quantile(0.99) / bar, 2),
+                shown(alone, 1),
+                shown(quantile(0.5) / alone, 2),
             ]);
             rows.push(json!({
-                "asked": asked, "store": format!("{kind:?}"), "bar_ms": bar,
+                "asked": question.asked, "store": format!("{kind:?}"), "bar_ms": bar,
                 "p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "max_ms": quantile(1.0),
+                "store_alone_p50_ms": alone,
             }));
         }
+        let peak = serve.peak_resident_bytes()?;
+        memory.row([
+            format!("{kind:?}"),
+            shown(peak as f64 / (1024.0 * 1024.0), 1),
+        ]);
+        peaks.push(json!({ "store": format!("{kind:?}"), "peak_resident_bytes": peak }));
     }
     Ok(Findings {
-        tables: vec![table],
+        tables: vec![table, memory],
         json: json!({
             "bench": "serve", "pods": PODS, "nodes": NODES, "requests": requests,
-            "api_server": access.is_some(), "rows": rows,
+            "api_server": population.reader.is_some(), "rows": rows, "memory": peaks,
         }),
     })
 }
 
-/// How `eco serve` asks the cluster for its pods.
-struct Access {
-    arguments: Vec<String>,
-    _folder: tempfile::TempDir,
+/// Who is asked about.
+struct Population {
+    nodes: Vec<NodeLoad>,
+    /// Namespace and name of those that are asked for by name.
+    pods: Vec<(String, String)>,
+    /// How `eco serve` asks the cluster for its pods.
+    reader: Option<PodReader>,
 }
 
-/// Makes the pods of the first namespace. No node takes them: they exist, and that is all.
-fn furnish(cluster: &Cluster) -> Result<Access> {
-    cluster.namespace("team-0")?;
-    let mut pods = String::new();
-    for pod in 0..TOGETHER {
-        let _ = write!(
-            pods,
-            "apiVersion: v1
-kind: Pod
-metadata: {{name: pod-{pod}, namespace: team-0, labels: {{app: web}}}}
-spec:
-  nodeSelector: {{nobody: has-this}}
-  automountServiceAccountToken: false
-  containers: [{{name: main, image: {IMAGE}, imagePullPolicy: Never}}]
----
-"
-        );
+impl Population {
+    fn in_the_store_only() -> Self {
+        let fleet = Fleet {
+            nodes: NODES,
+            pods: PODS / NODES,
+            per_namespace: TOGETHER,
+            // When they were scraped is decided later.
+            start: 0.0,
+            scrapes: 0,
+            interval: 0.0,
+        };
+        Self::of(fleet.loads().collect(), None)
     }
-    cluster.apply(&pods)?;
-    let token = cluster.token("team-0", "eco-serve")?;
-    cluster.kubectl(&[
-        "create",
-        "clusterrolebinding",
-        "eco-serve",
-        "--clusterrole=view",
-        "--serviceaccount=team-0:eco-serve",
-    ])?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("token");
-    std::fs::write(&file, token)?;
-    let text = |path: &std::path::Path| path.display().to_string();
-    Ok(Access {
-        arguments: vec![
-            // The API server is asked for pods only: what a role costs is not measured here.
-            "--access=everybody".into(),
-            format!("--kubernetes={}", cluster.server()),
-            format!(
-                "--kubernetes-ca-file={}",
-                text(cluster.authority().certificate())
-            ),
-            format!("--kubernetes-token-file={}", text(&file)),
-        ],
-        _folder: folder,
-    })
+
+    fn simulated(cluster: &Cluster, kwok: &Kwok<'_>) -> Result<Self> {
+        kwok.add_nodes(NODES as usize)?;
+        for team in 0..LIVING / TOGETHER {
+            let namespace = format!("team-{team}");
+            cluster.namespace(&namespace)?;
+            kwok.deploy(&namespace, "web", TOGETHER as usize)?;
+        }
+        let living = kwok.pods()?.into_iter().map(|pod| {
+            let load = PodLoad {
+                namespace: pod.namespace,
+                pod: pod.name,
+                uid: pod.uid,
+                watts: POD_WATTS,
+            };
+            (pod.node, load)
+        });
+        let deleted = (LIVING..PODS).map(|number| {
+            let load = PodLoad {
+                namespace: format!("team-{}", number / TOGETHER),
+                pod: format!("pod-{number}"),
+                uid: format!("uid-{number}"),
+                watts: POD_WATTS,
+            };
+            (format!("kwok-{}", number % NODES), load)
+        });
+        let mut nodes: BTreeMap<String, Vec<PodLoad>> = BTreeMap::new();
+        for (node, load) in living.chain(deleted) {
+            nodes.entry(node).or_default().push(load);
+        }
+        let nodes = nodes.into_iter();
+        let nodes = nodes.map(|(name, pods)| NodeLoad { name, pods });
+        let reader = PodReader::new(cluster, "default")?;
+        Ok(Self::of(nodes.collect(), Some(reader)))
+    }
+
+    fn of(nodes: Vec<NodeLoad>, reader: Option<PodReader>) -> Self {
+        let pods = nodes.iter().flat_map(|node| &node.pods);
+        let pods = pods.map(|load| (load.namespace.clone(), load.pod.clone()));
+        Self {
+            pods: pods.collect(),
+            nodes,
+            reader,
+        }
+    }
+
+    /// An `eco serve` in front of a store that has scraped them; `None` where there is no such
+    /// store.
+    fn serve(&self, kind: Kind) -> Result<Option<(Serve, Store)>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let scrapes = Scrapes {
+            start: now - f64::from(SCRAPES / 2) * INTERVAL,
+            count: SCRAPES,
+            interval: INTERVAL,
+        };
+        let samples = scrapes.of(self.nodes.iter().cloned());
+        let Some(store) = Store::start(kind, "", samples)? else {
+            return Ok(None);
+        };
+        let url = store.url();
+        let mut arguments = vec!["--store", url.as_str()];
+        arguments.extend(self.reader.iter().flat_map(PodReader::arguments));
+        Ok(Some((Serve::start(&arguments)?, store)))
+    }
 }
 
-/// How long each request took, in ms; each is about another pod.
-fn ask(serve: &Serve, fleet: &Fleet, path: &str, requests: u32) -> Result<Vec<f64>> {
-    const WARM_UP: u32 = 20;
-    let mut took = Vec::new();
-    for request in 0..WARM_UP + requests {
-        // A stride that meets all nodes and namespaces.
-        let pod = request.wrapping_mul(7919) % PODS;
-        let path = path
-            .replace("NAMESPACE", &fleet.namespace(pod))
-            .replace("POD", &format!("pod-{pod}"));
-        let begun = Instant::now();
-        let answer = serve.get(&path)?;
-        let elapsed = begun.elapsed();
-        ensure!(answer.status == 200, "{path}: {}", answer.body);
-        if path.contains('*') {
-            let items = answer.json()?["items"].as_array().map_or(0, Vec::len);
-            ensure!(items == TOGETHER as usize, "{path}: {items} pods");
+/// How long each request took, in ms.
+#[derive(Default)]
+struct Took {
+    eco: Vec<f64>,
+    store: Vec<f64>,
+}
+
+impl Question {
+    /// Asks eco serve and the store in turn; each time about another pod.
+    fn ask(
+        &self,
+        serve: &Serve,
+        store: &Store,
+        pods: &[(String, String)],
+        requests: u32,
+    ) -> Result<Took> {
+        const WARM_UP: u32 = 20;
+        let mut took = Took::default();
+        for request in 0..WARM_UP + requests {
+            // A stride that meets all nodes and namespaces.
+            let (namespace, pod) = &pods[(request.wrapping_mul(7919) % PODS) as usize];
+            let about = |text: &str| text.replace("NAMESPACE", namespace).replace("POD", pod);
+            let path = about(self.path);
+            let (answer, eco) = timed(|| serve.get(&path))?;
+            ensure!(answer.status == 200, "{path}: {}", answer.body);
+            if path.contains('*') {
+                let items = answer.json()?["items"].as_array().map_or(0, Vec::len);
+                ensure!(items == TOGETHER as usize, "{path}: {items} pods");
+            }
+            let (rows, alone) = timed(|| store.query(&about(self.promql)))?;
+            ensure!(!rows.is_empty(), "{}: nothing", self.promql);
+            if request >= WARM_UP {
+                took.eco.push(eco);
+                took.store.push(alone);
+            }
         }
-        if request >= WARM_UP {
-            took.push(elapsed.as_secs_f64() * 1e3);
-        }
+        (!took.eco.is_empty())
+            .then_some(took)
+            .context("no requests")
     }
-    (!took.is_empty()).then_some(took).context("no requests")
+}
+
+/// What something gives, and how long it takes, in ms.
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let begun = Instant::now();
+    let done = work()?;
+    Ok((done, begun.elapsed().as_secs_f64() * 1e3))
 }

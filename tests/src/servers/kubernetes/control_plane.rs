@@ -145,8 +145,12 @@ fn launch_apiserver(
         .flag("tls-private-key-file", serving.key)
         // Nobody reaches it by the Service `kubernetes`, and the loopback is no address for one.
         .flag("endpoint-reconciler-type", "none")
+        // Nor any other: an aggregated API is reached at the endpoints of its Service.
+        .flag("enable-aggregator-routing", "true")
         .flag("service-cluster-ip-range", "10.96.0.0/16")
         .flag("allow-privileged", "true")
+        // Or `kubectl logs` and `exec` look for the node by its name, which no DNS knows.
+        .flag("kubelet-preferred-address-types", "InternalIP")
         .flag("client-ca-file", authority.certificate())
         .flag("authorization-mode", "Node,RBAC")
         .flag("enable-admission-plugins", "NodeRestriction")

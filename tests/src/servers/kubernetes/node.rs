@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -37,13 +38,17 @@ impl Node {
         scratch: &Path,
         authority: &Authority,
         kubeconfig: &Path,
+        devices: Devices,
     ) -> Result<Self> {
         let socket = scratch.join("containerd/socket");
         let runtime = start_containerd(containerd, scratch, &socket)?;
         let cgroup = format!("/{}", unique_name());
         let port = free_port()?;
-        let serving = authority.issue("kubelet-server", NODE, "", &["127.0.0.1", NODE])?;
-        let launch = Launch::new("kubelet", scratch, &kubernetes.path("bin/kubelet"))?;
+        let address = machine_address();
+        let mut hosts = vec!["127.0.0.1", NODE];
+        hosts.extend(address.as_deref());
+        let serving = authority.issue("kubelet-server", NODE, "", &hosts)?;
+        let launch = launch_kubelet(&kubernetes.path("bin/kubelet"), scratch, devices)?;
         // Short: sockets are in it, and their paths have at most 107 characters.
         let root = launch.state().to_owned();
         let config = root.join("config.yaml");
@@ -53,6 +58,7 @@ impl Node {
             socket: &socket,
             cgroup: &cgroup,
             port,
+            devices,
         };
         fs::write(&config, settings.yaml())?;
         let launch = launch
@@ -107,6 +113,45 @@ impl Node {
             .wait(&["node", NODE], "condition=Ready")
             .with_context(|| format!("{}\n{}", self.containerd.log_end(), self.kubelet.log_end()))
     }
+}
+
+/// Whose device plug-ins a kubelet has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Devices {
+    /// Whichever kubelet of the machine was started last, as all have one folder for them.
+    Machines,
+    /// Its own. It then sees mounts of its own, and what it mounts for pods (tokens, secrets,
+    /// volumes in memory), nobody else does: pods must do without.
+    Own,
+}
+
+/// Where a kubelet meets device plug-ins, whatever its `--root-dir` is.
+const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
+
+/// Puts a folder of its own there, for itself and what it becomes.
+const WITH_OWN_DEVICES: &str =
+    r#"mkdir -p "$1" "$2" && mount --bind "$1" "$2" && shift 2 && exec "$@""#;
+
+fn launch_kubelet(kubelet: &Path, scratch: &Path, devices: Devices) -> Result<Launch> {
+    if devices == Devices::Machines {
+        return Launch::new("kubelet", scratch, kubelet);
+    }
+    let launch = Launch::new("kubelet", scratch, Path::new("unshare"))?;
+    let own = device_plugins(launch.state());
+    Ok(launch
+        .arg("--mount")
+        .arg("sh")
+        .arg("-c")
+        .arg(WITH_OWN_DEVICES)
+        .arg("kubelet")
+        .arg(own)
+        .arg(DEVICE_PLUGINS)
+        .arg(kubelet))
+}
+
+/// Where device plug-ins of a node of its own put their sockets.
+pub(super) fn device_plugins(root: &Path) -> PathBuf {
+    root.join("device-plugins")
 }
 
 fn start_containerd(containerd: &Installed, scratch: &Path, socket: &Path) -> Result<Server> {
@@ -174,6 +219,7 @@ struct Settings<'a> {
     socket: &'a Path,
     cgroup: &'a str,
     port: u16,
+    devices: Devices,
 }
 
 impl Settings<'_> {
@@ -189,6 +235,11 @@ impl Settings<'_> {
         let certificate = self.serving.certificate.display();
         let key = self.serving.key.display();
         let socket = self.socket.display();
+        // Who waits for devices waits for the node to say that it has them.
+        let haste = match self.devices {
+            Devices::Machines => "",
+            Devices::Own => "nodeStatusUpdateFrequency: 1s\n",
+        };
         format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -210,9 +261,17 @@ localStorageCapacityIsolation: false
 evictionHard: {{imagefs.available: '0%', nodefs.available: '0%', nodefs.inodesFree: '0%'}}
 imageGCHighThresholdPercent: 100
 resolvConf: ''
-"
+{haste}"
         )
     }
+}
+
+/// The address that the kubelet takes for the node's: the one from which the machine would go out.
+fn machine_address() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent. An address for documentation, RFC 5737.
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
 }
 
 /// The kubelet wants it to be there.

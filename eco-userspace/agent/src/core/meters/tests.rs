@@ -84,3 +84,29 @@ fn a_controller_between_two_of_its_steps_does_not() {
 fn a_battery_on_mains_does_not() {
     assert!(!after_five_reads(Source::Battery, None).is_stuck());
 }
+
+#[test]
+fn a_time_in_doubt_teaches_no_more_idle_power_than_was_known() {
+    let mut slot = after_five_reads(Source::Nvml, None);
+    let mut teaches = |watts: f64, in_doubt: bool| {
+        (slot.watts, slot.in_doubt) = (Watts(watts), in_doubt);
+        let teaches = slot.teaches();
+        if teaches {
+            slot.baseline
+                .observe(slot.watts, 0.0, Duration::from_secs(1));
+        }
+        // The doubt ends with the time that it was about.
+        assert!(!slot.in_doubt);
+        teaches
+    };
+    // Of a meter that nothing is known of, any lesson is better than none.
+    assert!(teaches(50.0, true));
+    for _ in 0..20 {
+        assert!(teaches(50.5, true) && teaches(49.5, true));
+        assert!(!teaches(70.0, true), "somebody uses it");
+    }
+    let idle = slot.idle_power().map_or(0.0, |idle| idle.watts.0);
+    assert!((idle - 50.0).abs() < 1.0, "{idle}");
+    slot.watts = Watts(70.0);
+    assert!(slot.teaches(), "nobody can have used it");
+}

@@ -264,7 +264,9 @@ pub(crate) static CARBON_CONSERVATION_ERROR_GRAMS: Family = Family {
 pub(crate) static GPU_SPLIT_INFO: Family = Family {
     name: "eco_gpu_split_info",
     kind: Type::Gauge,
-    help: "How a GPU's energy is divided among its processes; all but `measured` are rules.",
+    help: "How a GPU's energy is divided; all but `measured` are rules. `allocated` and \
+           `allocated-shared`: the driver names no process, and the pods pay that the kubelet \
+           gave the GPU to.",
     labels: &["device", "policy"],
 };
 

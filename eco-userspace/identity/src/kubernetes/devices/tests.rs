@@ -81,6 +81,7 @@ fn a_kubelet_tells_who_has_which_gpu() {
     );
     assert_eq!(first.container, "main");
     assert_eq!(devices[1].hardware(), "MIG-2");
+    assert!(first.is_copy() && !devices[1].is_copy());
 }
 
 #[test]
