@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     lab::Lab,
     launch,
     metrics::Metrics,
+    node::Node,
     programs, wait,
 };
 
@@ -42,6 +44,8 @@ pub struct Setup {
     pub variables: Vec<(&'static str, String)>,
     /// The user to run as, if not this one.
     pub user: Option<u32>,
+    /// The node to run on, if not this machine itself.
+    pub node: Option<Arc<Node>>,
 }
 
 impl Default for Setup {
@@ -55,6 +59,7 @@ impl Default for Setup {
             arguments: Vec::new(),
             variables: Vec::new(),
             user: None,
+            node: None,
         }
     }
 }
@@ -453,6 +458,9 @@ fn launch(setup: &Setup, home: &Path, cgroup: Option<&Cgroup>) -> Result<Child> 
     }
     if let Some(cgroup) = cgroup {
         cgroup.hold(&mut command)?;
+    }
+    if let Some(node) = &setup.node {
+        node.hold(&mut command)?;
     }
     if let Some(user) = setup.user {
         command.uid(user).gid(user);

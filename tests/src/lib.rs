@@ -18,6 +18,7 @@ pub mod launch;
 pub mod length;
 pub mod metrics;
 pub mod needs;
+pub mod node;
 pub mod pod_resources;
 pub mod power;
 pub mod process_tree;

@@ -10,6 +10,7 @@ use eco_tests::{
     agent::{Agent, Setup},
     needs,
     servers::{
+        authority::Authority,
         collector::Collector,
         prometheus::{Kind, Store},
     },
@@ -122,6 +123,44 @@ fn deltas_add_up_to_the_agents_own_counters_through_a_collector_that_was_away() 
     // The collector takes its time to write what it has taken.
     wait::until("all deltas are in the file", || ticks() >= least - SLACK).unwrap();
     assert!(scraped.sum("eco_ticks_total", &[]) < ticks() + SLACK);
+}
+
+#[test]
+fn a_collector_is_believed_by_its_own_authority_and_by_no_other() {
+    needs!(Programs, Root);
+    let Some(collector) = Collector::prepare().unwrap() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let other = Authority::new(folder.path(), "other").unwrap();
+    let hosts = &["127.0.0.1"];
+    let identity = authority
+        .issue("collector", "collector", "", hosts)
+        .unwrap();
+    let mut collector = collector.over_tls(identity);
+    collector.start().unwrap();
+    let trusting = |authority: &Authority| {
+        pushing(&[
+            ("ECO_OTLP__ENDPOINT", collector.url()),
+            ("ECO_OTLP__INTERVAL", "1s".into()),
+            (
+                "ECO_OTLP__CA",
+                authority.certificate().display().to_string(),
+            ),
+        ])
+    };
+    let wrong = trusting(&other);
+    let told = "its TLS certificate is signed by no CA known here";
+    wait::until("it is told", || wrong.log().contains(told)).unwrap();
+    assert!(wrong.log().contains("set `ca`"), "{}", wrong.log());
+    assert!(collector.points("eco.ticks").is_empty());
+    drop(wrong);
+    let right = trusting(&authority);
+    wait::until("points come", || collector_has(&collector, 2)).unwrap();
+    let failures = right.scrape().unwrap().sum("eco_push_failures_total", &[]);
+    assert_eq!(failures, 0.0, "{}", right.log());
+    assert!(!collector.lines().is_empty(), "the log comes the same way");
 }
 
 fn collector_has(collector: &Collector, points: usize) -> bool {

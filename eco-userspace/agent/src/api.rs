@@ -4,6 +4,7 @@
 //! Energy is in joules and CPU time in seconds here, as `f64`; inside, both are integers.
 
 mod node;
+mod spans;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::node::NodeMeter;
+pub use self::spans::{Span, SpanRequest};
 pub use self::workloads::{ManagedJob, Owner, Pod, PodContainer, Requests, Step};
 
 /// Joules by domain label (`package`, `dram`, …). A `BTreeMap`, so that output is stable.
@@ -340,6 +342,9 @@ pub struct Job {
     /// When it was closed, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
+    /// The job's own span as `TRACEPARENT` has it, for what the job starts; absent if none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// How its members are known: `cgroup` or `descent`.
     pub membership: String,
     /// CPU time of the job.

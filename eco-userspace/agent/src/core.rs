@@ -9,12 +9,14 @@ pub mod meters;
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use eco_attribution::{IdlePolicy, Interval};
 use eco_identity::{Users, kubernetes::PodDirectory, slurm::JobDirectory};
 use eco_meter::{Domain, Finding, Load};
+use eco_push::Queue;
 use eco_usage::{Frame, Process, ProcessKey, Slot, Usage};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
@@ -33,6 +35,7 @@ use crate::{
         history::{self, History},
         kepler::Kepler,
         push::OutletTally,
+        traces::{self, Traces},
     },
     own::latency::Latencies,
     series::{
@@ -89,6 +92,10 @@ pub struct Core {
     pub latencies: Latencies,
     /// How each outlet fares that pushes.
     pub outlets: Vec<OutletTally>,
+    /// What waits to be pushed, by signal.
+    pub queues: Vec<(&'static str, Arc<Queue>)>,
+    /// The spans of jobs.
+    pub traces: Traces,
     /// Where counters are kept.
     pub store: Store,
     /// When this agent started.
@@ -173,6 +180,8 @@ impl Core {
             scrapers: Scrapers::default(),
             latencies: Latencies::default(),
             outlets: Vec::new(),
+            queues: Vec::new(),
+            traces: Traces::default(),
             store: Store::open(config.state.as_deref()),
             started: Instant::now(),
             ticks: 0,
@@ -284,6 +293,7 @@ impl Core {
         self.uses.clear();
         self.counted = false;
         self.book_own();
+        traces::record(self);
         self.bury();
         self.move_series();
         self.watch_for_kepler();

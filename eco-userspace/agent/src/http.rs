@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The HTTP API, on the agent's Unix socket and, if asked for, on TCP.
 
+mod spans;
 mod stream;
 mod workloads;
 
@@ -11,7 +12,9 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Query, Request, State, connect_info::Connected},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, Path, Query, Request, State, connect_info::Connected,
+    },
     http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -112,6 +115,10 @@ pub fn router(core: Handle) -> Router {
         .route("/v1/stream", get(stream::units))
         .route("/v1/jobs", post(open_job).get(list_jobs))
         .route("/v1/jobs/{id}", delete(close_job).get(show_job))
+        .route(
+            "/v1/spans",
+            post(spans::report).layer(DefaultBodyLimit::max(spans::MOST_BODY)),
+        )
         .route("/v1/jobs/{manager}/{id}", get(workloads::job))
         .route(
             "/v1/jobs/{manager}/{namespace}/{name}",
@@ -139,6 +146,8 @@ pub enum ApiError {
     Forbidden(String),
     /// Not there.
     NotFound(String),
+    /// Not now.
+    Busy(String),
     /// Not that way.
     Method,
     /// The agent is going.
@@ -168,6 +177,7 @@ impl IntoResponse for ApiError {
             Self::Bad(detail) => (StatusCode::BAD_REQUEST, detail),
             Self::Forbidden(detail) => (StatusCode::FORBIDDEN, detail),
             Self::NotFound(detail) => (StatusCode::NOT_FOUND, detail),
+            Self::Busy(detail) => (StatusCode::TOO_MANY_REQUESTS, detail),
             Self::Method => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this path does not take that method; /openapi.json lists what it takes".into(),
@@ -492,10 +502,12 @@ mod tests {
         };
         check("Unit", unit);
         let job = Job {
+            traceparent: Some(String::new()),
             carbon_grams: grams(),
             ..Job::default()
         };
         check("Job", job);
+        check("Span", api::Span::default());
         check("Pod", api::Pod::default());
         check("PodContainer", api::PodContainer::default());
         check("ManagedJob", api::ManagedJob::default());

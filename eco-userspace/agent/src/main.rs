@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,9 +16,11 @@ use eco_agent::{
     config::{self, Config, Settings},
     core::Core,
     http::{Peer, router},
-    own::{memory, privileges},
+    own::{log, memory, privileges},
+    query,
     service::Service,
 };
+use eco_push::Queue;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -83,8 +86,9 @@ fn main() -> ExitCode {
         print(&settings.explained());
         return ExitCode::SUCCESS;
     }
-    log_json(&config.log);
-    match run(config) {
+    let logs = push::log_queue(&config);
+    log::start(&config.log, logs.clone());
+    match run(config, logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why, 3),
     }
@@ -118,20 +122,7 @@ fn fail(why: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn log_json(level: &str) {
-    let level = level
-        .parse()
-        .unwrap_or(tracing::level_filters::LevelFilter::INFO);
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .init();
-}
-
-fn run(config: Config) -> Result<()> {
+fn run(config: Config, logs: Option<Arc<Queue>>) -> Result<()> {
     // The doors first: an agent that cannot serve should not begin to count.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -141,12 +132,13 @@ fn run(config: Config) -> Result<()> {
     let tcp = config.listen.map(bind_tcp).transpose()?;
     let path = config.socket.clone();
 
-    let push = push::prepare(&config)?;
+    let push = push::prepare(&config, logs)?;
     let core = Core::new(config);
     // Before the first thread: each has capabilities of its own, and inherits its maker's.
     let left = privileges::drop_unused(core.needs());
     let service = Service::start(core).context("starting the tick")?;
     let outlets = push.start(&service.handle()).context("starting to push")?;
+    log::findings(&service.handle().ask_and_wait(query::status)?);
     memory::release_code();
     tracing::info!(socket = %path.display(), capabilities = ?left, "eco-agent is ready");
 

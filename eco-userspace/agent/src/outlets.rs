@@ -7,3 +7,4 @@ pub mod history;
 pub(crate) mod kepler;
 pub mod metrics;
 pub mod push;
+pub mod traces;

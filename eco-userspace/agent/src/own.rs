@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the agent itself costs.
+//! The agent itself: what it costs, what it may, and what it says.
 
 pub mod latency;
+pub mod log;
 pub mod memory;
 pub mod privileges;
 

@@ -222,6 +222,7 @@ pub fn job(core: &Core, job: &Job, ended: Option<String>) -> api::Job {
         part_of: part::of(core, job),
         started: job.started.clone(),
         ended,
+        traceparent: job.own_span().map(|span| span.to_string()),
         membership: match job.membership {
             Membership::Cgroup(_) => "cgroup".into(),
             Membership::Descent { .. } => "descent".into(),
@@ -329,6 +330,21 @@ fn view_unit(
         }
     }
     Some(unit)
+}
+
+/// What a view has used: CPU time in ns, energy in µJ (`None` where nothing is metered) and
+/// carbon in g (`None` where no intensity was ever known), over the meters that add up.
+pub(crate) fn used(core: &Core, account: AccountId) -> (u64, Option<u64>, Option<f64>) {
+    let (cpu_ns, energy, carbon) = whole(core, account);
+    let is_metered = core.meters.iter().any(|slot| slot.is_present());
+    let counted = carbon.iter().enumerate();
+    let counted = counted.filter(|(meter, _)| core.books.sum.counts(*meter));
+    let grams: f64 = counted.map(|(_, emissions)| emissions.grams().0).sum();
+    (
+        cpu_ns,
+        is_metered.then(|| core.books.sum.total(&energy)),
+        (!carbon.is_empty()).then_some(grams),
+    )
 }
 
 /// A view's CPU time in ns, energy in µJ by meter and what that emitted, those under earlier

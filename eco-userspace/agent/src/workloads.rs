@@ -4,6 +4,7 @@
 
 pub mod cluster_job;
 pub mod homes;
+pub mod job_trace;
 pub mod jobs;
 pub mod pods;
 mod provisional;

@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
-use eco_https::{ClientIdentity, Options, SetupError, Trust};
+use eco_https::{ClientIdentity, Options, Refusal, Rejected, SetupError, Trust};
 
 /// For one batch, from the name's look-up to the last byte.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const MOST_PATIENCE: u64 = 300;
 /// A receiver, as an operator writes it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// `http://` or `https://`, a host, and the whole path.
+    /// `http://` or `https://`, a host, and the path, or what is common to all paths.
     pub url: String,
     /// Lines of `name: value`, sent with each batch; read anew each time, as secrets change.
     pub headers_file: Option<PathBuf>,
@@ -64,6 +64,7 @@ pub enum PushError {
 pub struct Destination {
     remote: Remote,
     agent: eco_https::Client,
+    rejected: Rejected,
     headers: &'static [(&'static str, &'static str)],
 }
 
@@ -76,7 +77,7 @@ impl Destination {
         remote: Remote,
         headers: &'static [(&'static str, &'static str)],
     ) -> Result<Self, SetupError> {
-        let (agent, _) = eco_https::agent(&Options {
+        let (agent, rejected) = eco_https::agent(&Options {
             trust: remote.trust.clone(),
             identity: remote.identity.clone(),
             deadline: DEADLINE,
@@ -84,13 +85,14 @@ impl Destination {
         Ok(Self {
             remote,
             agent,
+            rejected,
             headers,
         })
     }
 
-    /// Sends a batch; the answer's body, if it was taken.
-    pub(crate) fn send(&self, batch: &[u8]) -> Result<Vec<u8>, PushError> {
-        let url = &self.remote.url;
+    /// Sends a batch to a path below the address; the answer's body, if it was taken.
+    pub(crate) fn send(&self, path: &str, batch: &[u8]) -> Result<Vec<u8>, PushError> {
+        let url = &format!("{}{path}", self.remote.url);
         let unreachable = |why: String| PushError::Unreachable {
             url: url.clone(),
             why,
@@ -114,7 +116,7 @@ impl Destination {
         }
         let mut response = request
             .send(batch)
-            .map_err(|why| unreachable(why.to_string()))?;
+            .map_err(|why| unreachable(self.told(&why)))?;
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after");
         let after = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -133,6 +135,21 @@ impl Destination {
             said: first.chars().filter(printable).take(200).collect(),
             after: after.map(|s: u64| Duration::from_secs(s.min(MOST_PATIENCE))),
         })
+    }
+
+    /// Why there is no answer, and what to do about it if that is a matter of trust.
+    fn told(&self, error: &ureq::Error) -> String {
+        let refusal = match error {
+            ureq::Error::Io(error) => Refusal::of(error),
+            _ => None,
+        };
+        let Some(refusal) = refusal else {
+            return error.to_string();
+        };
+        match self.rejected.fingerprint() {
+            Some(shown) => format!("{refusal} (SHA-256 {shown}); set `ca` to who signed it"),
+            None => refusal.to_string(),
+        }
     }
 }
 

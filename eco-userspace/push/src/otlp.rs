@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OTLP over HTTP: metrics.
+//! OTLP over HTTP: metrics, spans and logs.
 //!
 //! `opentelemetry-otlp` sends only what OpenTelemetry's SDK has added up itself: its data model
 //! cannot be filled from outside, and would keep a second copy of every counter. These messages
@@ -7,15 +7,26 @@
 
 mod attributes;
 mod batch;
+mod logs;
+mod records;
+mod spans;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use eco_https::SetupError;
 
-use self::batch::{Batch, Points, Value};
+use self::{
+    batch::{Batch, Points, Value},
+    records::Records,
+};
+pub use self::{
+    logs::{Line, Severity},
+    spans::{Attribute, Span},
+};
 use crate::{
     destination::{Destination, PushError, Remote},
     outlet::Protocol,
+    queue::Queue,
     samples::{self, Family, Sample},
     series::Series,
     wire::{self, find},
@@ -25,6 +36,11 @@ use crate::{
 const BATCH: usize = 512 << 10;
 
 const HEADERS: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
+
+/// Where each signal is taken, by the specification of OTLP/HTTP.
+const METRICS: &str = "/v1/metrics";
+const TRACES: &str = "/v1/traces";
+const LOGS: &str = "/v1/logs";
 
 /// What counters are shown as. Histograms are cumulative either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +68,11 @@ pub struct Otlp {
     series: Option<Series>,
     /// Each meter's energy in J and the time in ns of the last pass.
     powers: HashMap<String, (f64, u64)>,
+    queued: Vec<Records>,
 }
 
 impl Otlp {
-    /// To that collector.
+    /// To that collector, whose address is without a path of a signal.
     ///
     /// # Errors
     /// When a file of certificates cannot be used.
@@ -70,7 +87,22 @@ impl Otlp {
             batch: Batch::new(resource),
             series: None,
             powers: HashMap::new(),
+            queued: Vec::new(),
         })
+    }
+
+    /// Sends also the spans of that queue, after each pass over the metrics.
+    #[must_use]
+    pub fn with_spans(mut self, queue: Arc<Queue>) -> Self {
+        self.queued.push(Records::new("traces", TRACES, queue));
+        self
+    }
+
+    /// Sends also the lines of the log of that queue, likewise.
+    #[must_use]
+    pub fn with_logs(mut self, queue: Arc<Queue>) -> Self {
+        self.queued.push(Records::new("logs", LOGS, queue));
+        self
     }
 }
 
@@ -103,6 +135,12 @@ impl Protocol for Otlp {
                 series.end();
                 Ok(rejected)
             }
+        }
+    }
+
+    fn push_queued(&mut self) {
+        for records in &mut self.queued {
+            records.send(&self.to, self.batch.resource());
         }
     }
 }
@@ -265,7 +303,7 @@ impl Pass<'_> {
         if self.failed.is_some() || self.batch.is_empty() {
             return;
         }
-        match self.to.send(self.batch.finish()) {
+        match self.to.send(METRICS, self.batch.finish()) {
             Ok(answer) => {
                 self.rejected += rejected(&answer);
                 self.series.taken();
@@ -276,7 +314,7 @@ impl Pass<'_> {
     }
 }
 
-/// Of an `ExportMetricsServiceResponse`: what it did not take, and is not to be sent again.
+/// Of an `ExportMetricsServiceResponse`, or that of another signal: what it did not take, and is not to be sent again.
 fn rejected(answer: &[u8]) -> u64 {
     let Some(wire::Value::Bytes(partial)) = find(answer, 1) else {
         return 0;

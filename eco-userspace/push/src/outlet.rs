@@ -51,6 +51,9 @@ pub struct Tally {
 pub(crate) trait Protocol: Send {
     /// Sends all of it; how many points were rejected.
     fn push(&mut self, text: &str, now_ns: u64) -> Result<u64, PushError>;
+
+    /// Sends what waits in queues, if there are any; what is not taken waits on.
+    fn push_queued(&mut self) {}
 }
 
 /// An outlet. Dropped, it pushes once more and ends.
@@ -166,6 +169,10 @@ impl Worker {
         let now_ns = now.unwrap_or_default().as_nanos() as u64;
         let pushed = self.protocol.push(&shown.text, now_ns);
         self.buffer = shown.text;
+        // Whoever cannot be reached is not asked twice in a row.
+        if !matches!(pushed, Err(PushError::Unreachable { .. })) {
+            self.protocol.push_queued();
+        }
         match pushed {
             Ok(rejected) => {
                 self.heard(rejected);

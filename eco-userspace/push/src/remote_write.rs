@@ -52,7 +52,7 @@ impl RemoteWrite {
                 why: why.to_string(),
             })?;
         self.batch.clear();
-        self.to.send(&self.packed[..length]).map(drop)
+        self.to.send("", &self.packed[..length]).map(drop)
     }
 }
 

@@ -46,9 +46,14 @@ impl Writer {
     }
 
     pub(crate) fn text(&mut self, field: u32, text: &str) {
+        self.raw(field, text.as_bytes());
+    }
+
+    /// Bytes, or a message that is complete.
+    pub(crate) fn raw(&mut self, field: u32, bytes: &[u8]) {
         self.key(field, 2);
-        self.varint(text.len() as u64);
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.varint(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn number(&mut self, field: u32, value: u64) {

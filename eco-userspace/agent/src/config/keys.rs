@@ -211,9 +211,19 @@ pub(super) const KEYS: &[Key] = &[
         about: "cumulative or delta",
     },
     Key {
+        name: "otlp.traces",
+        default: "true",
+        about: "whether a span of each job is sent too",
+    },
+    Key {
+        name: "otlp.logs",
+        default: "true",
+        about: "whether the agent's own log is sent too",
+    },
+    Key {
         name: "otlp.headers_file",
         default: "",
-        about: "lines of `name: value`, sent along; read anew each time",
+        about: "lines of `name: value`, sent along over https; read anew each time",
     },
     Key {
         name: "otlp.ca",
@@ -248,7 +258,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "remote_write.headers_file",
         default: "",
-        about: "lines of `name: value`, sent along; read anew each time",
+        about: "lines of `name: value`, sent along over https; read anew each time",
     },
     Key {
         name: "remote_write.token_file",

@@ -21,8 +21,10 @@ impl Settings {
         };
         let otlp = match self.remote("otlp", "endpoint")? {
             Some(mut to) => {
-                to.url = format!("{}/v1/metrics", to.url.trim_end_matches('/'));
+                to.url.truncate(to.url.trim_end_matches('/').len());
                 Some(OtlpConfig {
+                    traces: self.is_true("otlp.traces")?,
+                    logs: self.is_true("otlp.logs")?,
                     interval: self.push_interval("otlp.interval")?,
                     temporality,
                     to,
@@ -60,6 +62,11 @@ impl Settings {
             let why = "must be http:// or https://, a host and a port, and hold no password";
             return Err(self.bad(&key(address), why));
         }
+        let headers_file = path("headers_file");
+        if headers_file.is_some() && !insecure && goes_in_the_clear(url) {
+            let why = "would go unencrypted; write https, or insecure = true";
+            return Err(self.bad(&key("headers_file"), why));
+        }
         let trust = if insecure || url.starts_with("http://") {
             Trust::Anyone
         } else {
@@ -67,7 +74,7 @@ impl Settings {
         };
         Ok(Some(Remote {
             url: url.to_owned(),
-            headers_file: path("headers_file"),
+            headers_file,
             token_file: None,
             trust,
             identity: certificate.map(|certificate| ClientIdentity {
@@ -85,6 +92,21 @@ impl Settings {
     }
 }
 
+/// Whether others may read along: over plain http, but to this machine itself.
+fn goes_in_the_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    let address = host.parse::<std::net::IpAddr>();
+    host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
+}
+
 fn is_address(url: &str) -> bool {
     let rest = url
         .strip_prefix("http://")
@@ -93,4 +115,33 @@ fn is_address(url: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
         !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_plain)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_on_this_machine_or_is_encrypted_may_carry_secrets() {
+        for safe in [
+            "https://collector:4318",
+            "http://localhost:4318",
+            "http://127.0.0.1:4318/x",
+            "http://127.9.9.9",
+            "http://[::1]:4318",
+        ] {
+            assert!(!goes_in_the_clear(safe), "{safe}");
+        }
+        for open in [
+            "http://collector:4318",
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://127.0.0.1.example/",
+            "http://[fe80::1]:4318",
+            "http://collector/127.0.0.1",
+            "http://?localhost",
+        ] {
+            assert!(goes_in_the_clear(open), "{open}");
+        }
+    }
 }

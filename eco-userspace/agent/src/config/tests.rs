@@ -76,6 +76,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_place() {
         "[otlp]\nendpoint = \"http://\"",
         "[otlp]\ntemporality = \"both\"",
         "[otlp]\nendpoint = \"http://c\"\ninterval = \"1ms\"",
+        "[otlp]\nendpoint = \"http://c\"\nheaders_file = \"/h\"",
         "[remote_write]\nurl = \"http://s\"\ntoken_file = \"/t\"",
         "[redfish]\nurl = \"https://bmc.example\"",
         "[redfish]\nurl = \"https://bmc.example\"\nuser = \"reader\"",

@@ -15,6 +15,7 @@ use crate::{
     series::{Phase, ProcessSeries, ViewSeries, scrapers::Moment},
     workloads::{
         cluster_job::Part,
+        job_trace::JobTrace,
         jobs::{Job, Membership},
     },
 };
@@ -117,8 +118,7 @@ impl Core {
                     membership: saved.membership,
                     account,
                     part,
-                    // Whoever opened it may have ended the trace since.
-                    trace: None,
+                    trace: saved.trace.as_ref().and_then(JobTrace::resumed),
                     processes: saved.processes,
                     // Of those who died meanwhile nobody knows.
                     missed_deaths: true,
@@ -271,6 +271,7 @@ impl Core {
             membership: job.membership.clone(),
             processes: job.processes,
             uncovered_before: job.uncovered_before,
+            trace: job.trace.as_ref().and_then(JobTrace::saved),
             part: job.part.as_ref().map(|part| SavedPart {
                 job: part.job.clone(),
                 rank: part.rank,

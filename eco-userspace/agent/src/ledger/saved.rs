@@ -22,7 +22,7 @@ use crate::{
     carbon::books::CarbonRow,
     ledger::accounts::Kind,
     series::{ProcessName, Tags},
-    workloads::{cluster_job::ClusterJob, jobs::Membership},
+    workloads::{cluster_job::ClusterJob, job_trace::SavedTrace, jobs::Membership},
 };
 
 /// What this version writes, and the newest that it reads.
@@ -83,6 +83,9 @@ pub struct SavedJob {
     /// What it is a part of.
     #[serde(default)]
     pub part: Option<SavedPart>,
+    /// Its span.
+    #[serde(default)]
+    pub trace: Option<SavedTrace>,
 }
 
 /// What a run is a part of.

@@ -123,7 +123,7 @@ impl<'a> Exposition<'a> {
         &mut self,
         labels: &[(&str, &str)],
         microjoules: u64,
-        exemplar: Option<&Exemplar<'_>>,
+        exemplar: Option<&Exemplar>,
     ) {
         self.series("", labels);
         fixed(self.out, microjoules, 1_000_000, 6);
@@ -252,6 +252,8 @@ fn escape(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use eco_push::trace::TraceContext;
+
     use super::*;
 
     static X: Family = Family {
@@ -279,8 +281,9 @@ mod tests {
         exposition.family(&X);
         exposition.joules(&[("name", "a\"b\\c\nd ü")], 18_446_744_073_709_551_615);
         let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let exemplar = Exemplar::new(traceparent, 1_500_000, 1_700_000_000_123);
-        exposition.joules_of(&[], 7, exemplar.as_ref());
+        let trace = TraceContext::parse(traceparent).unwrap();
+        let exemplar = Exemplar::new(trace, 1_500_000, 1_700_000_000_123);
+        exposition.joules_of(&[], 7, Some(&exemplar));
         exposition.family(&T);
         exposition.histogram(&[("0.1", 2)], 3, 1_500_000_000);
         exposition.family(&G);

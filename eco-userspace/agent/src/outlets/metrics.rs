@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use eco_attribution::Reason;
 use eco_meter::Domain;
+use eco_push::trace::TraceContext;
 use jiff::Timestamp;
 
 use crate::{
@@ -198,20 +199,20 @@ fn write_domains(
     write_traced_domains(core, text, row, base, labels, None);
 }
 
-/// The same, of what a trace (its `traceparent`) uses.
+/// The same, of what a trace uses.
 fn write_traced_domains(
     core: &Core,
     text: &mut Exposition<'_>,
     row: &[u64],
     base: Option<&Row>,
     labels: &[(&str, &str)],
-    trace: Option<&str>,
+    trace: Option<TraceContext>,
 ) {
     let now_ms = trace.map_or(0, |_| Timestamp::now().as_millisecond().unsigned_abs());
     each_domain(core, labels, |domain, labels| {
         let before = base.map_or(0, |base| sum(core, base, domain));
         let uj = before + sum(core, row, domain);
-        let exemplar = trace.and_then(|trace| Exemplar::new(trace, uj, now_ms));
+        let exemplar = trace.map(|trace| Exemplar::new(trace, uj, now_ms));
         text.joules_of(labels, uj, exemplar.as_ref());
     });
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use eco_push::{
-    Outlet, Remote, Shown, Source, Tally,
+    Outlet, Queue, Remote, Shown, Source, Tally,
     otlp::{Otlp, Resource, Temporality},
     remote_write::RemoteWrite,
 };
@@ -42,6 +42,10 @@ pub struct OtlpConfig {
     pub interval: Duration,
     /// What counters are shown as.
     pub temporality: Temporality,
+    /// Whether spans of jobs are sent too.
+    pub traces: bool,
+    /// Whether the agent's own log is sent too.
+    pub logs: bool,
 }
 
 /// A store.
@@ -62,21 +66,38 @@ pub struct OutletTally {
 /// Outlets that are ready to start.
 pub struct Prepared {
     otlp: Option<(Otlp, Duration)>,
+    spans: Option<Arc<Queue>>,
+    logs: Option<Arc<Queue>>,
     remote_write: Option<(RemoteWrite, Duration)>,
+}
+
+/// Where lines of the log wait for the collector, if it is to get them.
+#[must_use]
+pub fn log_queue(config: &Config) -> Option<Arc<Queue>> {
+    let otlp = config.push.otlp.as_ref().filter(|otlp| otlp.logs);
+    otlp.map(|_| Arc::default())
 }
 
 /// Reads the files of certificates, before the agent begins to count.
 ///
 /// # Errors
 /// When one cannot be used.
-pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+pub fn prepare(config: &Config, logs: Option<Arc<Queue>>) -> anyhow::Result<Prepared> {
     let resource = Resource {
         host: config.node_name(),
         version: env!("CARGO_PKG_VERSION"),
     };
+    let mut spans = None;
     let otlp = config.push.otlp.clone().map(|otlp| {
-        let made = Otlp::new(otlp.to, otlp.temporality, resource);
-        made.map(|made| (made, otlp.interval)).context("otlp")
+        let mut made = Otlp::new(otlp.to, otlp.temporality, resource).context("otlp")?;
+        if otlp.traces {
+            let queue = spans.get_or_insert_with(Arc::<Queue>::default);
+            made = made.with_spans(Arc::clone(queue));
+        }
+        if let Some(queue) = &logs {
+            made = made.with_logs(Arc::clone(queue));
+        }
+        anyhow::Ok((made, otlp.interval))
     });
     let remote_write = config.push.remote_write.clone().map(|store| {
         let made = RemoteWrite::new(store.to);
@@ -85,6 +106,8 @@ pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     });
     Ok(Prepared {
         otlp: otlp.transpose()?,
+        spans,
+        logs,
         remote_write: remote_write.transpose()?,
     })
 }
@@ -96,6 +119,14 @@ impl Prepared {
     /// When the kernel gives no thread.
     pub fn start(self, core: &Handle) -> io::Result<Vec<Outlet>> {
         let mut outlets = Vec::new();
+        let (spans, logs) = (self.spans, self.logs);
+        let _ = core.ask_and_wait(move |core| {
+            if let Some(queue) = spans {
+                core.queues.push(("traces", Arc::clone(&queue)));
+                core.traces.send_by(queue);
+            }
+            core.queues.extend(logs.map(|queue| ("logs", queue)));
+        });
         if let Some((otlp, interval)) = self.otlp {
             let (source, tally) = Agent::new("otlp", core);
             outlets.push(Outlet::otlp(otlp, interval, source, tally)?);
@@ -131,6 +162,14 @@ pub(crate) fn write(core: &Core, text: &mut Exposition<'_>) {
     family(&catalogue::PUSH_REJECTED_POINTS, rejected, 0);
     let gap_ms = |tally: &Tally| tally.gap_ms.load(Relaxed);
     family(&catalogue::PUSH_GAP_SECONDS, gap_ms, 1_000_000);
+    let mut family = |family, value: fn(&Queue) -> u64| {
+        text.family(family);
+        for (signal, queue) in &core.queues {
+            text.integer(&[("signal", signal)], value(queue).into());
+        }
+    };
+    family(&catalogue::PUSH_QUEUED, |queue| queue.len() as u64);
+    family(&catalogue::PUSH_DROPPED, Queue::dropped);
 }
 
 /// The agent, as an outlet reads it.

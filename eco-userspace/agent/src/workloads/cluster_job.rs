@@ -140,7 +140,7 @@ fn by_cgroup(core: &Core, pid: u32) -> Option<ClusterJob> {
 }
 
 /// The run that a process belongs to.
-fn around(core: &Core, pid: u32) -> Option<&Job> {
+pub(crate) fn around(core: &Core, pid: u32) -> Option<&Job> {
     let (slot, process) = process(core, pid)?;
     if let Some(account) = core.jobs.of_slot(slot, &core.usage, true) {
         return core.jobs.iter().find(|job| job.account == account);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Jobs that a caller opened on processes of their own.
 
+use eco_push::trace::TraceContext;
 use eco_usage::{ProcessKey, Slot, Usage};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{api::JobRequest, ledger::accounts::AccountId, workloads::cluster_job::Part};
+use crate::{
+    api::JobRequest,
+    ledger::accounts::AccountId,
+    workloads::{cluster_job::Part, job_trace::JobTrace},
+};
 
 /// How many jobs one user may have open at once.
 pub const MOST_PER_USER: usize = 256;
@@ -42,8 +47,8 @@ pub struct Job {
     pub account: AccountId,
     /// What it is a part of, if it is.
     pub part: Option<Part>,
-    /// The `traceparent` that it was opened with.
-    pub trace: Option<Box<str>>,
+    /// The trace that it belongs to.
+    pub trace: Option<JobTrace>,
     /// Processes that have belonged to it.
     pub processes: u64,
     /// Whether some may have come and gone that `processes` does not count.
@@ -201,10 +206,11 @@ impl Jobs {
 
     /// The trace of an open run that is booked there.
     #[must_use]
-    pub fn trace(&self, account: AccountId) -> Option<&str> {
+    pub fn trace(&self, account: AccountId) -> Option<TraceContext> {
         self.open.iter().find_map(|job| {
             let feeds = job.account == account || self.larger(job.account) == Some(account);
-            job.trace.as_deref().filter(|_| feeds)
+            let trace = job.trace.as_ref().filter(|_| feeds);
+            trace.map(|trace| trace.context)
         })
     }
 
@@ -319,6 +325,19 @@ impl Jobs {
 }
 
 impl Job {
+    /// Its own span, if one is sent when it closes.
+    #[must_use]
+    pub fn own_span(&self) -> Option<TraceContext> {
+        let trace = self.trace.as_ref()?;
+        trace.own.map(|_| trace.context)
+    }
+
+    /// Whether one is.
+    #[must_use]
+    pub fn has_own_span(&self) -> bool {
+        self.own_span().is_some()
+    }
+
     /// Whether everything in the v2 cgroup at `path` belongs to this job.
     #[must_use]
     pub fn holds(&self, path: &str) -> bool {

@@ -10,11 +10,11 @@ use crate::{
     api,
     core::Core,
     ledger::accounts::Kind,
-    outlets::{exposition::Exemplar, history},
+    outlets::{history, traces},
     own,
     query::{self, Caller},
     workloads::{
-        cluster_job,
+        cluster_job, job_trace,
         jobs::{Job, JobError, Membership},
     },
 };
@@ -47,6 +47,7 @@ pub fn open(
         .unwrap_or_default()
         .as_millis();
     let part = cluster_job::of(core, request, uid, pid)?;
+    let trace = job_trace::of(core, request, uid, part.as_ref());
     let id = core.jobs.next_id(unix_ms as u64);
     let user = core.homes.user_name(uid);
     let mut world = core.world();
@@ -66,18 +67,23 @@ pub fn open(
         membership,
         account,
         part,
-        trace: request
-            .traceparent
-            .as_deref()
-            .filter(|text| Exemplar::new(text, 0, 0).is_some())
-            .map(Box::from),
+        trace,
         processes: 0,
         missed_deaths: false,
         agent_before: (own::cpu_ns(), core.books.sum.total(&core.own_energy)),
         uncovered_before: core.books.sum.total(&core.books.carbon.uncovered),
     };
-    tracing::info!(job = job.id, name = job.name, user, "job opened");
+    let (trace_id, span_id) = traced(&job);
+    tracing::info!(
+        job = job.id,
+        name = job.name,
+        user,
+        trace_id,
+        span_id,
+        "job opened"
+    );
     core.jobs.open(job.clone(), &core.usage);
+    traces::opened(core, &job);
     core.homes.jobs_changed(&core.usage, &core.jobs);
     Ok(query::job(core, &job, None))
 }
@@ -110,8 +116,10 @@ pub fn close(core: &mut Core, id: &str, caller: Caller) -> Result<api::Job, JobE
     let job = find(core, id, caller)?.clone();
     let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
     history::runs::book(core, &job, &closed);
-    forget(core, &job);
-    tracing::info!(job = job.id, cpu_seconds = closed.cpu_seconds, "job closed");
+    forget(core, &job, &closed);
+    let (trace_id, span_id) = traced(&job);
+    let cpu_seconds = closed.cpu_seconds;
+    tracing::info!(job = job.id, trace_id, span_id, cpu_seconds, "job closed");
     Ok(closed)
 }
 
@@ -121,16 +129,20 @@ pub(crate) fn close_abandoned(core: &mut Core) {
         if let Some(job) = core.jobs.find(&id).cloned() {
             let closed = query::job(core, &job, Some(jiff::Timestamp::now().to_string()));
             history::runs::book(core, &job, &closed);
-            forget(core, &job);
+            forget(core, &job, &closed);
+            let (trace_id, span_id) = traced(&job);
             tracing::info!(
                 job = id,
+                trace_id,
+                span_id,
                 "job closed, as its opener and all its processes are gone"
             );
         }
     }
 }
 
-fn forget(core: &mut Core, job: &Job) {
+fn forget(core: &mut Core, job: &Job, closed: &api::Job) {
+    traces::closed(core, job, closed);
     core.jobs.close(&job.id);
     if let Membership::Cgroup(path) = &job.membership {
         core.usage.unwatch(path);
@@ -143,6 +155,13 @@ fn forget(core: &mut Core, job: &Job) {
             core.books.views.leave(account, now);
         }
     }
+}
+
+/// The trace and the span that a job is in, for the log.
+fn traced(job: &Job) -> (Option<String>, Option<String>) {
+    let context = job.trace.as_ref().map(|trace| trace.context);
+    let trace = context.map(|context| context.trace.to_string());
+    (trace, context.map(|context| context.span.to_string()))
 }
 
 fn find<'a>(core: &'a Core, id: &str, caller: Caller) -> Result<&'a Job, JobError> {

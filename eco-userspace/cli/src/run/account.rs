@@ -70,6 +70,8 @@ pub(crate) struct Measured {
     pub(crate) notes: Vec<String>,
     /// The job that the run is a part of; null if it is one by itself.
     pub(crate) part_of: Option<Part>,
+    /// The run's span, as `TRACEPARENT`; null if none was sent.
+    traceparent: Option<String>,
     /// What an agent counted.
     #[serde(skip)]
     carbon: RunCarbon,
@@ -211,6 +213,7 @@ impl Measured {
             },
             notes,
             part_of,
+            traceparent: job.traceparent,
             carbon,
         }
     }
@@ -243,6 +246,7 @@ impl Measured {
             },
             notes: energy.notes,
             part_of: None,
+            traceparent: None,
             carbon: RunCarbon::default(),
         }
     }

@@ -85,11 +85,12 @@ impl fmt::Display for SpawnError {
 }
 
 /// Starts `command` with the streams of this process. `cgroup_procs` is the file
-/// `cgroup.procs` of the cgroup to start in.
+/// `cgroup.procs` of the cgroup to start in, `traceparent` the job's own span.
 pub(crate) fn spawn(
     command: &[OsString],
     signals: &Signals,
     cgroup_procs: Option<&CStr>,
+    traceparent: Option<&str>,
 ) -> Result<Spawned, SpawnError> {
     let failed = |source| SpawnError::new(command, source);
     let Some((program, arguments)) = command.split_first() else {
@@ -102,6 +103,9 @@ pub(crate) fn spawn(
     let procs = cgroup_procs.map(CStr::to_owned);
     let mut child = Command::new(program);
     child.args(arguments);
+    if let Some(traceparent) = traceparent {
+        child.env("TRACEPARENT", traceparent);
+    }
     // SAFETY: between fork and exec the closure makes async-signal-safe calls only (open,
     // write, close, sigprocmask), on paths and sets made before the fork.
     unsafe {

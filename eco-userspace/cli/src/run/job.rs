@@ -34,6 +34,8 @@ pub(crate) struct Job {
 struct Session {
     client: Client,
     id: String,
+    /// The job's own span, if one is sent.
+    traceparent: Option<String>,
     private: Option<PrivateAgent>,
 }
 
@@ -84,6 +86,12 @@ impl Job {
         self.cgroup.as_ref().map(JobCgroup::procs)
     }
 
+    /// The job's own span as `TRACEPARENT`, if somebody sends it. If nobody does, what the command
+    /// starts is a part of what eco itself was started in.
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.session.as_ref()?.traceparent.as_deref()
+    }
+
     /// The job's cgroup, if it has one.
     pub(crate) fn cgroup(&self) -> Option<&JobCgroup> {
         self.cgroup.as_ref()
@@ -101,6 +109,7 @@ impl Job {
         match session.client.open_job(&self.by_descent()) {
             Ok(opened) => {
                 session.id = opened.id;
+                session.traceparent = opened.traceparent;
                 self.session = Some(session);
             }
             Err(error) => {
@@ -213,6 +222,7 @@ impl Job {
                 self.session = Some(Session {
                     client,
                     id: job.id,
+                    traceparent: job.traceparent,
                     private,
                 });
                 Ok(())

@@ -201,12 +201,12 @@ fn start(
     reaper: &mut Reaper,
     job: &mut Job,
 ) -> Result<i32, SpawnError> {
-    let spawned = child::spawn(command, signals, job.cgroup_procs())?;
+    let spawned = child::spawn(command, signals, job.cgroup_procs(), job.traceparent())?;
     match spawned {
         Spawned::Running(pid) => Ok(pid),
         Spawned::CgroupRefused(error) => {
             job.leave_cgroup(reaper, &error);
-            match child::spawn(command, signals, None)? {
+            match child::spawn(command, signals, None, job.traceparent())? {
                 Spawned::Running(pid) => Ok(pid),
                 Spawned::CgroupRefused(error) => Err(SpawnError::new(command, error)),
             }

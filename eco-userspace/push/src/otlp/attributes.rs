@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names of OpenTelemetry's semantic conventions for what has other names in `/metrics`.
 
+use super::spans::Attribute;
 use crate::{samples::Sample, wire::Writer};
 
 /// The attributes of all data points are field 7.
@@ -31,6 +32,21 @@ pub(super) fn pair(out: &mut Writer, field: u32, key: &str, value: &str) {
     out.text(1, key);
     let any = out.open(2);
     out.text(1, value);
+    out.close(any);
+    out.close(pair);
+}
+
+/// One `KeyValue`.
+pub(super) fn any(out: &mut Writer, field: u32, key: &str, value: &Attribute<'_>) {
+    let pair = out.open(field);
+    out.text(1, key);
+    let any = out.open(2);
+    match value {
+        Attribute::Text(text) => out.text(1, text),
+        Attribute::Flag(flag) => out.number(2, (*flag).into()),
+        Attribute::Count(count) => out.number(3, *count),
+        Attribute::Number(number) => out.double(4, *number),
+    }
     out.close(any);
     out.close(pair);
 }

@@ -18,6 +18,24 @@ pub(super) struct Batch {
     empty_len: usize,
 }
 
+/// Begins a request of any signal: its `ResourceMetrics` (or spans, or logs), with the resource,
+/// and in that its `ScopeMetrics` with the scope. What follows is field 2 of the latter.
+pub(super) fn envelope(out: &mut Writer, about: &Resource) -> (Open, Open) {
+    let resource_metrics = out.open(1);
+    let resource = out.open(1);
+    attributes::pair(out, 1, "service.name", "eco-agent");
+    attributes::pair(out, 1, "service.version", about.version);
+    attributes::pair(out, 1, "host.name", &about.host);
+    attributes::pair(out, 1, "os.type", "linux");
+    out.close(resource);
+    let scope_metrics = out.open(2);
+    let scope = out.open(1);
+    out.text(1, "eco");
+    out.text(2, about.version);
+    out.close(scope);
+    (resource_metrics, scope_metrics)
+}
+
 /// What kind of metric.
 #[derive(Clone, Copy)]
 pub(super) enum Points {
@@ -60,21 +78,12 @@ impl Batch {
     pub(super) fn begin(&mut self) {
         self.out.clear();
         self.metric = None;
-        let out = &mut self.out;
-        let resource_metrics = out.open(1);
-        let resource = out.open(1);
-        attributes::pair(out, 1, "service.name", "eco-agent");
-        attributes::pair(out, 1, "service.version", self.resource.version);
-        attributes::pair(out, 1, "host.name", &self.resource.host);
-        attributes::pair(out, 1, "os.type", "linux");
-        out.close(resource);
-        let scope_metrics = out.open(2);
-        let scope = out.open(1);
-        out.text(1, "eco");
-        out.text(2, self.resource.version);
-        out.close(scope);
-        self.around = Some((resource_metrics, scope_metrics));
+        self.around = Some(envelope(&mut self.out, &self.resource));
         self.empty_len = self.out.len();
+    }
+
+    pub(super) fn resource(&self) -> &Resource {
+        &self.resource
     }
 
     pub(super) fn len(&self) -> usize {

@@ -10,12 +10,14 @@
 mod capture;
 mod gpus;
 mod memory;
+mod otlp;
 mod overhead;
 mod peer;
 mod scale;
 mod scrape;
 mod serve;
 mod table;
+mod thousands;
 
 use std::process::ExitCode;
 
@@ -88,6 +90,12 @@ enum What {
         #[arg(long, default_value_t = 200)]
         requests: u32,
     },
+    /// What pushing 10,000 series by OTLP each 15 s costs
+    Otlp {
+        /// How often it pushes while it is measured.
+        #[arg(long, default_value_t = 8)]
+        pushes: u32,
+    },
     /// How long eco serve takes to answer about a cluster of 10,000 pods
     Serve {
         /// How often each question is asked.
@@ -130,6 +138,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Gpus { seconds } => gpus::run(seconds.max(1)),
         What::Memory { seconds } => memory::run(seconds.max(1)),
         What::Scrape { requests } => scrape::run(requests.max(1), peers),
+        What::Otlp { pushes } => otlp::run(pushes.max(1)),
         What::Serve { requests } => serve::run(requests.max(1)),
     }
 }

@@ -1,57 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long a scrape of 10,000 series takes: for the agent to write, and for whoever asks.
 
-use std::{thread, time::Duration};
-
 use anyhow::{Result, ensure};
-use eco_tests::{
-    agent::{Agent, Setup},
-    power::PowerTree,
-    process_tree::{FakeProcess, ProcessTree},
-    wait,
-};
 use serde_json::json;
 
 use crate::{
     Findings,
     peer::{Peer, Subject},
     table::{Table, quantile, shown},
+    thousands::Machine,
 };
-
-/// Each has energy and carbon of two domains, and CPU time.
-const PROCESSES: u32 = 2_000;
 
 /// For the agent alone, in ms.
 const BAR_MS: f64 = 5.0;
 
 pub(crate) fn run(requests: u32, peers: &[Peer]) -> Result<Findings> {
-    let power = PowerTree::with_dram()?;
-    let processes = ProcessTree::new()?;
-    let agent = Agent::start(Setup {
-        procfs: Some(processes.path().to_owned()),
-        variables: vec![
-            ("ECO_TOP", "10000".to_owned()),
-            ("ECO_TIER", "procfs".to_owned()),
-            ("ECO_CARBON__ZONE", "DE".to_owned()),
-        ],
-        ..Setup::metered_by(power.sysfs())
-    })?;
-    let mut ticks = 0;
-    wait::until("all processes are shown", || {
-        ticks += 10;
-        let work = (1..=PROCESSES).try_for_each(|pid| {
-            processes.put(&FakeProcess {
-                pid,
-                parent: 1,
-                comm: "work".into(),
-                cpu_ticks: ticks,
-                start_ticks: 5,
-            })
-        });
-        let text = agent.get("/metrics").map(|answer| answer.body);
-        thread::sleep(Duration::from_millis(300));
-        work.is_ok() && text.is_ok_and(|text| series(&text) >= 5 * PROCESSES as usize)
-    })?;
+    let mut machine = Machine::new()?;
+    let agent = machine.agent(Vec::new())?;
+    machine.work_until_shown(&[&agent])?;
     let mut table = Table::new(
         format!("{requests} scrapes"),
         &[
@@ -100,11 +66,4 @@ pub(crate) fn run(requests: u32, peers: &[Peer]) -> Result<Findings> {
         tables: vec![table],
         json: json!({ "bench": "scrape", "requests": requests, "rows": rows }),
     })
-}
-
-fn series(text: &str) -> usize {
-    let lines = text.lines();
-    lines
-        .filter(|line| line.contains("kind=\"process\""))
-        .count()
 }

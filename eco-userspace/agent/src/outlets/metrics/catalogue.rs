@@ -62,6 +62,8 @@ pub(crate) const SECTIONS: &[Section] = &[
             &PUSH_FAILURES,
             &PUSH_REJECTED_POINTS,
             &PUSH_GAP_SECONDS,
+            &PUSH_QUEUED,
+            &PUSH_DROPPED,
             &TICKS,
             &FAILED_SCANS,
             &BPF_RUN_SECONDS,
@@ -75,6 +77,7 @@ pub(crate) const SECTIONS: &[Section] = &[
 ];
 
 const OUTLET: &[&str] = &["outlet"];
+const SIGNAL: &[&str] = &["signal"];
 
 pub(crate) static NODE_ENERGY: Family = Family {
     name: "eco_node_energy_joules_total",
@@ -335,6 +338,20 @@ pub(crate) static PUSH_GAP_SECONDS: Family = Family {
     kind: Type::Counter,
     help: "Time in which nothing that was pushed was taken, of gaps that are over.",
     labels: OUTLET,
+};
+
+pub(crate) static PUSH_QUEUED: Family = Family {
+    name: "eco_push_queued_records",
+    kind: Type::Gauge,
+    help: "Spans and lines of the log that wait for the collector to take them.",
+    labels: SIGNAL,
+};
+
+pub(crate) static PUSH_DROPPED: Family = Family {
+    name: "eco_push_dropped_records_total",
+    kind: Type::Counter,
+    help: "Spans and lines of the log that were dropped: the queue was full, or the collector refused them.",
+    labels: SIGNAL,
 };
 
 pub(crate) static TICKS: Family = Family {
