@@ -64,6 +64,9 @@ pub struct Status {
     pub carbon: Carbon,
     /// Where counters are kept, and whether that works.
     pub state: StateStatus,
+    /// How the history fares; absent where none is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryStatus>,
     /// One line for each thing that is missing: what, and how to get it.
     pub advice: Vec<String>,
     /// One line for each thing that is worth knowing and needs nothing done.
@@ -186,6 +189,22 @@ pub struct StateStatus {
     pub directory: String,
     /// What went wrong with it, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// How the history fares.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HistoryStatus {
+    /// `carbon_history.db`, and where.
+    pub file: String,
+    /// How much of it is in use.
+    pub bytes: u64,
+    /// Samples written since this agent started.
+    pub written: u64,
+    /// Samples that were added to the next one, as the disk was slow or full.
+    pub merged: u64,
+    /// Why none is written now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 

@@ -116,6 +116,16 @@ pub fn status(core: &mut Core) -> api::Status {
             directory: core.store.folder(),
             problem: core.store.problem.clone(),
         },
+        history: core
+            .history
+            .status()
+            .map(|(file, status)| api::HistoryStatus {
+                file,
+                bytes: status.bytes,
+                written: status.written,
+                merged: status.merged,
+                problem: status.problem,
+            }),
         advice: advice::advice(core),
         notes: advice::notes(core),
     }

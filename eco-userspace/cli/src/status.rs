@@ -126,9 +126,30 @@ fn render(status: &Status, socket: &Path, style: Style) -> String {
     if let Some(problem) = &status.state.problem {
         page.styled("problem", &style.caution(&printable(problem)));
     }
+    history(&mut page, status, style);
     page.advice(&status.advice);
     page.list("Notes", &status.notes);
     page.text
+}
+
+fn history(page: &mut Page, status: &Status, style: Style) {
+    page.section("History");
+    let Some(history) = &status.history else {
+        page.line("kept", "no");
+        return;
+    };
+    page.line(
+        "file",
+        &format!("{}, {}", history.file, bytes(history.bytes)),
+    );
+    let mut samples = format!("{} written", history.written);
+    if history.merged > 0 {
+        samples += &format!(", {} added to the next one", history.merged);
+    }
+    page.line("samples", &samples);
+    if let Some(problem) = &history.problem {
+        page.styled("problem", &style.caution(&printable(problem)));
+    }
 }
 
 fn usage(page: &mut Page, status: &Status) {
@@ -286,6 +307,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use eco_agent::api::HistoryStatus;
+
     use super::*;
 
     fn status() -> Status {
@@ -344,9 +367,14 @@ mod tests {
         hostile.meters[0].name = "a\nb".into();
         hostile.meters[0].quality = "\x1b]0;x\x07".into();
         hostile.state.problem = Some("\x1b[31m".into());
+        hostile.history = Some(HistoryStatus {
+            file: "/\x1b[31m".into(),
+            problem: Some("the disk is full\x1b[31m".into()),
+            ..HistoryStatus::default()
+        });
         let page = render(&hostile, Path::new("/x"), Style::PLAIN);
         assert!(
-            !page.contains('\x1b') && page.contains("a\u{fffd}b"),
+            !page.contains('\x1b') && page.contains("a\u{fffd}b") && page.contains("disk is full"),
             "{page}"
         );
     }
