@@ -9,6 +9,7 @@
 
 mod capture;
 mod gpus;
+mod history;
 mod overhead;
 mod peer;
 mod scale;
@@ -81,6 +82,15 @@ enum What {
         #[arg(long, default_value_t = 200)]
         requests: u32,
     },
+    /// What a month of history takes: on disk, to read, to write, and in fsyncs
+    History {
+        /// How much is written at once.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+        /// How long it is written at 1 Hz, twice. Fsyncs come each five minutes.
+        #[arg(long, default_value_t = 610)]
+        seconds: u32,
+    },
     /// How long eco serve takes to answer about a cluster of 10,000 pods
     Serve {
         /// How often each question is asked.
@@ -122,6 +132,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Scale { seconds } => scale::run(seconds.max(1), peers),
         What::Gpus { seconds } => gpus::run(seconds.max(1)),
         What::Scrape { requests } => scrape::run(requests.max(1), peers),
+        What::History { days, seconds } => history::run(days.max(1), seconds.max(1)),
         What::Serve { requests } => serve::run(requests.max(1)),
     }
 }
