@@ -35,6 +35,12 @@ pub fn keeper() -> PathBuf {
     beside_this("keeper")
 }
 
+/// eco-history's example `month`, which `cargo xtask bench history` builds.
+#[must_use]
+pub fn history_month() -> PathBuf {
+    folder().join("examples/month")
+}
+
 /// Copies a program to where any user may run it: a clone need not be readable to others.
 ///
 /// # Errors

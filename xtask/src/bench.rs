@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 /// same harness, and xtask stays small.
 pub(crate) fn main(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     build::with_test_programs(workspace)?;
+    if args.iter().any(|arg| arg == "history") {
+        build::history_example(workspace)?;
+    }
     let bench = workspace.release_dir().join("bench");
     let mut command = Command::new(&bench);
     command.args(args).env(BIN_DIR, workspace.release_dir());

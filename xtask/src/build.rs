@@ -61,6 +61,19 @@ pub(crate) fn with_test_programs(workspace: &Workspace) -> Result<()> {
     ]))
 }
 
+/// What `bench history` runs.
+pub(crate) fn history_example(workspace: &Workspace) -> Result<()> {
+    succeed(workspace.cargo().args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "eco-history",
+        "--example",
+        "month",
+    ]))
+}
+
 fn command(workspace: &Workspace, profile: &str) -> Result<Command> {
     let mut cargo = workspace.cargo();
     cargo

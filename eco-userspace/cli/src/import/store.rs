@@ -20,7 +20,7 @@ use crate::exit::Failure;
 /// When the history cannot be written.
 pub(crate) fn put(history: &Path, from: &Path, runs: &[ImportedRun]) -> Result<usize, Failure> {
     let failed = |why: FileError| Failure::absent(format!("{why}; nothing was imported"));
-    let db = file::open(history).map_err(failed)?;
+    let db = file::open_shared(history).map_err(failed)?;
     let of = |why| failed(FileError::of(history, why));
     let change = Transaction::new_unchecked(&db, TransactionBehavior::Immediate).map_err(of)?;
     let mut new = 0;

@@ -9,6 +9,7 @@
 
 mod capture;
 mod gpus;
+mod history;
 mod memory;
 mod otlp;
 mod overhead;
@@ -96,6 +97,15 @@ enum What {
         #[arg(long, default_value_t = 8)]
         pushes: u32,
     },
+    /// What a month of history takes: on disk, to read, to write, and in fsyncs
+    History {
+        /// How much is written at once.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+        /// How long it is written at 1 Hz, twice. Fsyncs come each five minutes.
+        #[arg(long, default_value_t = 610)]
+        seconds: u32,
+    },
     /// How long eco serve takes to answer about a cluster of 10,000 pods
     Serve {
         /// How often each question is asked.
@@ -139,6 +149,7 @@ fn run(arguments: &Arguments) -> Result<Findings> {
         What::Memory { seconds } => memory::run(seconds.max(1)),
         What::Scrape { requests } => scrape::run(requests.max(1), peers),
         What::Otlp { pushes } => otlp::run(pushes.max(1)),
+        What::History { days, seconds } => history::run(days.max(1), seconds.max(1)),
         What::Serve { requests } => serve::run(requests.max(1)),
     }
 }
