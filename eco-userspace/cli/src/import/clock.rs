@@ -1,47 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Times as trackers write them: the clock on the wall, without a zone.
 
-use std::{env, fs, path::Path};
-
 use eco_history::run::UnixMillis;
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use crate::exit::Failure;
-
-/// Where the zones are kept on every Linux (tzdata).
-const ZONES: &str = "/usr/share/zoneinfo";
+use crate::{exit::Failure, out::printable};
 
 /// The zone that is named (`Europe/Berlin`), or else this machine's.
 ///
 /// # Errors
 /// When there is no zone of that name here.
 pub(crate) fn zone(named: Option<&str>) -> Result<TimeZone, Failure> {
-    let from_environment = env::var("TZ").ok();
-    let name = named.or(from_environment
-        .as_deref()
-        .map(|tz| tz.trim_start_matches(':')));
-    match name {
-        Some("UTC") => Ok(TimeZone::UTC),
-        Some(name) if !name.is_empty() => {
-            let is_within = !name.starts_with('/') && !name.split('/').any(|part| part == "..");
-            is_within
-                .then(|| read(name, &Path::new(ZONES).join(name)))
-                .flatten()
-                .ok_or_else(|| {
-                    Failure::usage(format!(
-                        "{}: no time zone of that name in {ZONES}; use one such as Europe/Berlin, \
-                         or UTC",
-                        crate::out::printable(name)
-                    ))
-                })
-        }
-        // A machine without this file runs on UTC.
-        _ => Ok(read("local", Path::new("/etc/localtime")).unwrap_or(TimeZone::UTC)),
-    }
-}
-
-fn read(name: &str, path: &Path) -> Option<TimeZone> {
-    TimeZone::tzif(name, &fs::read(path).ok()?).ok()
+    let Some(name) = named else {
+        return Ok(TimeZone::system());
+    };
+    TimeZone::get(name).map_err(|_| {
+        Failure::usage(format!(
+            "{}: no time zone of that name here; use one such as Europe/Berlin, or UTC",
+            printable(name)
+        ))
+    })
 }
 
 /// A time such as `2024-05-01T12:00:00` or `2024-05-01 12:00:00,123`.
