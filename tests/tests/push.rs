@@ -9,6 +9,7 @@
 use eco_tests::{
     agent::{Agent, Setup},
     needs,
+    run::{self, By},
     servers::{
         authority::Authority,
         collector::Collector,
@@ -126,11 +127,69 @@ fn deltas_add_up_to_the_agents_own_counters_through_a_collector_that_was_away() 
 }
 
 #[test]
-fn a_collector_is_believed_by_its_own_authority_and_by_no_other() {
+fn all_three_signals_go_by_grpc_and_on_through_a_collector_that_was_away() {
     needs!(Programs, Root);
     let Some(collector) = Collector::prepare().unwrap() else {
         return;
     };
+    let mut collector = collector.by_grpc();
+    collector.start().unwrap();
+    let agent = pushing(&[
+        ("ECO_OTLP__ENDPOINT", collector.url()),
+        ("ECO_OTLP__PROTOCOL", "grpc".into()),
+        ("ECO_OTLP__INTERVAL", "1s".into()),
+    ]);
+    let run = |name: &str| {
+        let by = By::Agent(agent.socket());
+        run::run(&by, &["--name", name], &["true"]).unwrap();
+    };
+    let failures = || agent.scrape().unwrap().sum("eco_push_failures_total", &[]);
+    // The span, and the line of the log that is about it.
+    let has = |collector: &Collector, name: &str| {
+        let spans = collector.spans();
+        let Some(span) = spans.iter().find(|span| span.name == name) else {
+            return false;
+        };
+        let mut lines = collector.lines().into_iter();
+        lines.any(|line| line.span_id == span.span_id && line.trace_id == span.trace_id)
+    };
+    run("before");
+    wait::until("all three are there", || {
+        has(&collector, "before") && collector_has(&collector, 2)
+    })
+    .unwrap();
+    assert_eq!(failures(), 0.0, "{}", agent.log());
+    collector.stop();
+    run("meanwhile");
+    wait::until("nobody takes it", || failures() > 0.0).unwrap();
+    let known = collector.points("eco.ticks").len();
+    collector.start().unwrap();
+    wait::until("what waited is taken", || has(&collector, "meanwhile")).unwrap();
+    wait::until("points come again", || collector_has(&collector, known + 2)).unwrap();
+    let points = collector.points("eco.ticks");
+    let last = points.iter().max_by_key(|point| point.at_ns).unwrap();
+    assert!(last.value <= agent.scrape().unwrap().sum("eco_ticks_total", &[]));
+    let dropped = agent.scrape().unwrap();
+    let dropped = dropped.sum("eco_push_dropped_records_total", &[]);
+    assert_eq!(dropped, 0.0, "{}", agent.log());
+}
+
+#[test]
+fn a_collector_is_believed_by_its_own_authority_and_by_no_other() {
+    needs!(Programs, Root);
+    for protocol in ["http/protobuf", "grpc"] {
+        let Some(collector) = Collector::prepare().unwrap() else {
+            return;
+        };
+        let collector = match protocol {
+            "grpc" => collector.by_grpc(),
+            _ => collector,
+        };
+        believed_by_its_own_authority_only(collector, protocol);
+    }
+}
+
+fn believed_by_its_own_authority_only(collector: Collector, protocol: &str) {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
     let other = Authority::new(folder.path(), "other").unwrap();
@@ -143,6 +202,7 @@ fn a_collector_is_believed_by_its_own_authority_and_by_no_other() {
     let trusting = |authority: &Authority| {
         pushing(&[
             ("ECO_OTLP__ENDPOINT", collector.url()),
+            ("ECO_OTLP__PROTOCOL", protocol.into()),
             ("ECO_OTLP__INTERVAL", "1s".into()),
             (
                 "ECO_OTLP__CA",

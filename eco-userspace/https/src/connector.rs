@@ -30,23 +30,31 @@ impl TlsConnector {
         identity: Option<&ClientIdentity>,
         rejected: Rejected,
     ) -> Result<Self, SetupError> {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Verifier::new(trust, Arc::clone(&provider), rejected)?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        let config = match identity {
-            Some(identity) => {
-                let chain = certificates(&identity.certificate)?;
-                config.with_client_auth_cert(chain, private_key(identity)?)?
-            }
-            None => config.with_no_client_auth(),
-        };
         Ok(Self {
-            config: Arc::new(config),
+            config: Arc::new(config(trust, identity, rejected)?),
         })
     }
+}
+
+/// How to believe `trust`, and to be `identity` if the service wants to know.
+pub(crate) fn config(
+    trust: &Trust,
+    identity: Option<&ClientIdentity>,
+    rejected: Rejected,
+) -> Result<ClientConfig, SetupError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier::new(trust, Arc::clone(&provider), rejected)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match identity {
+        Some(identity) => {
+            let chain = certificates(&identity.certificate)?;
+            config.with_client_auth_cert(chain, private_key(identity)?)?
+        }
+        None => config.with_no_client_auth(),
+    })
 }
 
 fn private_key(identity: &ClientIdentity) -> Result<PrivateKeyDer<'static>, SetupError> {

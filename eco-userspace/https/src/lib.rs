@@ -26,6 +26,7 @@ use ureq::{
     },
 };
 
+pub use rustls;
 pub use ureq::Agent as Client;
 
 pub use self::{
@@ -88,6 +89,14 @@ pub enum SetupError {
         /// What it should hold.
         wanted: &'static str,
     },
+    /// What is to be asked.
+    #[error("{url}: {why}")]
+    Address {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// TLS cannot be set up with it.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
@@ -116,6 +125,18 @@ pub fn agent(options: &Options) -> Result<(Agent, Rejected), SetupError> {
     let connector = TcpConnector::default().chain(tls);
     let agent = Agent::with_parts(config, connector, DefaultResolver::default());
     Ok((agent, rejected))
+}
+
+/// TLS for a client of HTTP/2 (gRPC), and where it notes the certificate that it does not believe.
+///
+/// # Errors
+/// When a file of certificates cannot be used.
+pub fn http2_config(options: &Options) -> Result<(rustls::ClientConfig, Rejected), SetupError> {
+    let rejected = Rejected::default();
+    let identity = options.identity.as_ref();
+    let mut config = connector::config(&options.trust, identity, rejected.clone())?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok((config, rejected))
 }
 
 /// The body of an answer; `None` if it has more than `most` bytes.

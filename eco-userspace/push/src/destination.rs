@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who is pushed to: one HTTP address, which takes a batch or says why not.
+//! Who is pushed to: one address, which takes a batch by HTTP or gRPC, or says why not.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{cell::RefCell, fs, io, path::PathBuf, time::Duration};
 
 use eco_https::{ClientIdentity, Options, Refusal, Rejected, SetupError, Trust};
+
+use crate::grpc::{CallError, Channel};
 
 /// For one batch, from the name's look-up to the last byte.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -58,14 +60,38 @@ pub enum PushError {
         /// For how long it wants to be left alone, if it says so.
         after: Option<Duration>,
     },
+    /// A gRPC call that failed.
+    #[error("{url} answers with gRPC status {code}: {said}")]
+    Failed {
+        /// Where.
+        url: String,
+        /// gRPC's status.
+        code: u32,
+        /// The beginning of what it says.
+        said: String,
+    },
+}
+
+/// Where a receiver takes one signal.
+pub(crate) struct Address {
+    /// By HTTP, below its own address.
+    pub(crate) path: &'static str,
+    /// By gRPC.
+    pub(crate) method: &'static str,
 }
 
 /// A receiver with the connection to it, which is kept.
 pub struct Destination {
     remote: Remote,
-    agent: eco_https::Client,
+    carrier: Carrier,
     rejected: Rejected,
-    headers: &'static [(&'static str, &'static str)],
+}
+
+/// How a batch gets there.
+enum Carrier {
+    /// The headers go with each batch.
+    Http(eco_https::Client, &'static [(&'static str, &'static str)]),
+    Grpc(RefCell<Channel>),
 }
 
 impl Destination {
@@ -77,46 +103,86 @@ impl Destination {
         remote: Remote,
         headers: &'static [(&'static str, &'static str)],
     ) -> Result<Self, SetupError> {
-        let (agent, rejected) = eco_https::agent(&Options {
-            trust: remote.trust.clone(),
-            identity: remote.identity.clone(),
-            deadline: DEADLINE,
-        })?;
+        let (agent, rejected) = eco_https::agent(&options(&remote))?;
         Ok(Self {
             remote,
-            agent,
+            carrier: Carrier::Http(agent, headers),
             rejected,
-            headers,
         })
     }
 
-    /// Sends a batch to a path below the address; the answer's body, if it was taken.
-    pub(crate) fn send(&self, path: &str, batch: &[u8]) -> Result<Vec<u8>, PushError> {
-        let url = &format!("{}{path}", self.remote.url);
-        let unreachable = |why: String| PushError::Unreachable {
-            url: url.clone(),
-            why,
-        };
-        let mut request = self.agent.post(url);
-        for (name, value) in self.headers {
-            request = request.header(*name, *value);
+    /// One that is called by gRPC. Connects when it is first used.
+    ///
+    /// # Errors
+    /// When the address is none, or a file of certificates cannot be used.
+    pub fn by_grpc(remote: Remote) -> Result<Self, SetupError> {
+        let (channel, rejected) = Channel::new(&remote.url, &options(&remote))?;
+        Ok(Self {
+            remote,
+            carrier: Carrier::Grpc(RefCell::new(channel)),
+            rejected,
+        })
+    }
+
+    /// Sends a batch to a path below the address, or to a method of a gRPC service; the answer's
+    /// body, if it was taken.
+    pub(crate) fn send(&self, to: &Address, batch: &[u8]) -> Result<Vec<u8>, PushError> {
+        let headers = self.secrets()?;
+        match &self.carrier {
+            Carrier::Http(agent, constant) => {
+                let mut request = agent.post(format!("{}{}", self.remote.url, to.path));
+                for (name, value) in *constant {
+                    request = request.header(*name, *value);
+                }
+                for (name, value) in &headers {
+                    request = request.header(name, value);
+                }
+                self.by_http(request, to.path, batch)
+            }
+            Carrier::Grpc(channel) => {
+                let answer = channel.borrow_mut().call(to.method, &headers, batch);
+                answer.map_err(|why| self.failed(why))
+            }
         }
+    }
+
+    /// The headers that only the operator knows.
+    fn secrets(&self) -> Result<Vec<(String, String)>, PushError> {
+        let mut headers = Vec::new();
         if let Some(path) = &self.remote.headers_file {
             for line in read(path)?.lines().filter(|line| !line.trim().is_empty()) {
                 let (name, value) = line.split_once(':').ok_or_else(|| PushError::File {
                     path: path.clone(),
                     why: "a line is no `name: value`".into(),
                 })?;
-                request = request.header(name.trim(), value.trim());
+                headers.push((name.trim().to_owned(), value.trim().to_owned()));
             }
         }
         if let Some(path) = &self.remote.token_file {
             let token = format!("Bearer {}", read(path)?.trim());
-            request = request.header("authorization", token);
+            headers.push(("authorization".to_owned(), token));
         }
-        let mut response = request
-            .send(batch)
-            .map_err(|why| unreachable(self.told(&why)))?;
+        Ok(headers)
+    }
+
+    fn by_http(
+        &self,
+        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        path: &str,
+        batch: &[u8],
+    ) -> Result<Vec<u8>, PushError> {
+        let url = &format!("{}{path}", self.remote.url);
+        let unreachable = |why: String| PushError::Unreachable {
+            url: url.clone(),
+            why,
+        };
+        let mut response = request.send(batch).map_err(|why| {
+            let refusal = match &why {
+                ureq::Error::Io(error) => Refusal::of(error),
+                _ => None,
+            };
+            unreachable(self.told(refusal, &why))
+        })?;
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after");
         let after = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -137,12 +203,30 @@ impl Destination {
         })
     }
 
+    /// What a call that failed means for the batch.
+    fn failed(&self, why: CallError) -> PushError {
+        let url = self.remote.url.clone();
+        match why {
+            CallError::Status { code, said } => PushError::Failed { url, code, said },
+            CallError::Http(status) => PushError::Refused {
+                url,
+                status,
+                said: "this is no gRPC".to_owned(),
+                after: None,
+            },
+            why => {
+                let refusal = match &why {
+                    CallError::Io(error) => Refusal::of(error),
+                    _ => None,
+                };
+                let why = self.told(refusal, &why);
+                PushError::Unreachable { url, why }
+            }
+        }
+    }
+
     /// Why there is no answer, and what to do about it if that is a matter of trust.
-    fn told(&self, error: &ureq::Error) -> String {
-        let refusal = match error {
-            ureq::Error::Io(error) => Refusal::of(error),
-            _ => None,
-        };
+    fn told(&self, refusal: Option<Refusal>, error: &dyn std::fmt::Display) -> String {
         let Some(refusal) = refusal else {
             return error.to_string();
         };
@@ -150,6 +234,14 @@ impl Destination {
             Some(shown) => format!("{refusal} (SHA-256 {shown}); set `ca` to who signed it"),
             None => refusal.to_string(),
         }
+    }
+}
+
+fn options(remote: &Remote) -> Options {
+    Options {
+        trust: remote.trust.clone(),
+        identity: remote.identity.clone(),
+        deadline: DEADLINE,
     }
 }
 

@@ -8,6 +8,7 @@
 //! waits in a [`Queue`] that is bounded. So a receiver that is down costs no memory.
 
 mod destination;
+mod grpc;
 pub mod otlp;
 mod outlet;
 mod queue;

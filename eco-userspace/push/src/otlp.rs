@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OTLP over HTTP: metrics, spans and logs.
+//! OTLP over HTTP or gRPC: metrics, spans and logs.
 //!
 //! `opentelemetry-otlp` sends only what OpenTelemetry's SDK has added up itself: its data model
 //! cannot be filled from outside, and would keep a second copy of every counter. These messages
@@ -24,7 +24,7 @@ pub use self::{
     spans::{Attribute, Span},
 };
 use crate::{
-    destination::{Destination, PushError, Remote},
+    destination::{Address, Destination, PushError, Remote},
     outlet::Protocol,
     queue::Queue,
     samples::{self, Family, Sample},
@@ -37,10 +37,28 @@ const BATCH: usize = 512 << 10;
 
 const HEADERS: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 
-/// Where each signal is taken, by the specification of OTLP/HTTP.
-const METRICS: &str = "/v1/metrics";
-const TRACES: &str = "/v1/traces";
-const LOGS: &str = "/v1/logs";
+/// Where each signal is taken, by the specification of OTLP.
+static METRICS: Address = Address {
+    path: "/v1/metrics",
+    method: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+};
+static TRACES: Address = Address {
+    path: "/v1/traces",
+    method: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+};
+static LOGS: Address = Address {
+    path: "/v1/logs",
+    method: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+};
+
+/// How a collector is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `http/protobuf`.
+    Http,
+    /// `grpc`.
+    Grpc,
+}
 
 /// What counters are shown as. Histograms are cumulative either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +96,16 @@ impl Otlp {
     /// When a file of certificates cannot be used.
     pub fn new(
         remote: Remote,
+        transport: Transport,
         temporality: Temporality,
         resource: Resource,
     ) -> Result<Self, SetupError> {
+        let to = match transport {
+            Transport::Http => Destination::new(remote, HEADERS)?,
+            Transport::Grpc => Destination::by_grpc(remote)?,
+        };
         Ok(Self {
-            to: Destination::new(remote, HEADERS)?,
+            to,
             temporality,
             batch: Batch::new(resource),
             series: None,
@@ -94,14 +117,14 @@ impl Otlp {
     /// Sends also the spans of that queue, after each pass over the metrics.
     #[must_use]
     pub fn with_spans(mut self, queue: Arc<Queue>) -> Self {
-        self.queued.push(Records::new("traces", TRACES, queue));
+        self.queued.push(Records::new("traces", &TRACES, queue));
         self
     }
 
     /// Sends also the lines of the log of that queue, likewise.
     #[must_use]
     pub fn with_logs(mut self, queue: Arc<Queue>) -> Self {
-        self.queued.push(Records::new("logs", LOGS, queue));
+        self.queued.push(Records::new("logs", &LOGS, queue));
         self
     }
 }
@@ -303,7 +326,7 @@ impl Pass<'_> {
         if self.failed.is_some() || self.batch.is_empty() {
             return;
         }
-        match self.to.send(METRICS, self.batch.finish()) {
+        match self.to.send(&METRICS, self.batch.finish()) {
             Ok(answer) => {
                 self.rejected += rejected(&answer);
                 self.series.taken();

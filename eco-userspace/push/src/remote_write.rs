@@ -6,7 +6,7 @@
 use eco_https::SetupError;
 
 use crate::{
-    destination::{Destination, PushError, Remote},
+    destination::{Address, Destination, PushError, Remote},
     outlet::Protocol,
     samples::{self, Sample},
     wire::Writer,
@@ -14,6 +14,12 @@ use crate::{
 
 /// A batch is sent when it has so many bytes.
 const BATCH: usize = 512 << 10;
+
+/// The address is the whole of it.
+const ADDRESS: Address = Address {
+    path: "",
+    method: "",
+};
 
 const HEADERS: &[(&str, &str)] = &[
     ("content-encoding", "snappy"),
@@ -52,7 +58,7 @@ impl RemoteWrite {
                 why: why.to_string(),
             })?;
         self.batch.clear();
-        self.to.send("", &self.packed[..length]).map(drop)
+        self.to.send(&ADDRESS, &self.packed[..length]).map(drop)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Collector {
     installed: Installed,
     scratch: tempfile::TempDir,
     address: String,
+    /// `http` or `grpc`.
+    protocol: &'static str,
     /// What it shows of itself over TLS, if it speaks that.
     identity: Option<Identity>,
     server: Option<Server>,
@@ -114,6 +116,7 @@ impl Collector {
             installed,
             scratch: tempfile::Builder::new().prefix("eco-test-").tempdir()?,
             address: format!("{host}:{}", free_port()?),
+            protocol: "http",
             identity: None,
             server: None,
         }))
@@ -126,7 +129,14 @@ impl Collector {
         self
     }
 
-    /// Where it takes OTLP over HTTP.
+    /// Has it take OTLP by gRPC, and not by HTTP.
+    #[must_use]
+    pub fn by_grpc(mut self) -> Self {
+        self.protocol = "grpc";
+        self
+    }
+
+    /// Where it takes OTLP.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = self.identity.as_ref().map_or("http", |_| "https");
@@ -241,7 +251,11 @@ impl Collector {
             let (certificate, key) = (identity.certificate.display(), identity.key.display());
             format!("\n        tls: {{cert_file: {certificate}, key_file: {key}}}")
         });
-        configuration(&format!("{}{tls}", self.address), &self.file())
+        configuration(
+            self.protocol,
+            &format!("{}{tls}", self.address),
+            &self.file(),
+        )
     }
 
     fn file(&self) -> PathBuf {
@@ -249,12 +263,12 @@ impl Collector {
     }
 }
 
-fn configuration(address: &str, file: &Path) -> String {
+fn configuration(protocol: &str, address: &str, file: &Path) -> String {
     format!(
         "receivers:
   otlp:
     protocols:
-      http:
+      {protocol}:
         endpoint: {address}
 exporters:
   file:

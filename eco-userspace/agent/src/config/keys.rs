@@ -198,7 +198,12 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "otlp.endpoint",
         default: "",
-        about: "the collector: http(s)://HOST:4318; empty: nothing is pushed there",
+        about: "the collector: http(s)://HOST:4318 (gRPC: 4317); empty: nothing is pushed there",
+    },
+    Key {
+        name: "otlp.protocol",
+        default: "http/protobuf",
+        about: "http/protobuf or grpc",
     },
     Key {
         name: "otlp.interval",

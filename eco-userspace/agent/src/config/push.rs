@@ -4,7 +4,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use eco_https::{ClientIdentity, Trust};
-use eco_push::{Remote, otlp::Temporality};
+use eco_push::{
+    Remote,
+    otlp::{Temporality, Transport},
+};
 
 use super::{ConfigError, Settings, parse_duration};
 use crate::outlets::push::{OtlpConfig, PushConfig, RemoteWriteConfig};
@@ -19,13 +22,24 @@ impl Settings {
             "delta" => Temporality::Delta,
             _ => return Err(self.bad("otlp.temporality", "must be cumulative or delta")),
         };
+        let transport = match self.get("otlp.protocol") {
+            "http/protobuf" => Transport::Http,
+            "grpc" => Transport::Grpc,
+            _ => return Err(self.bad("otlp.protocol", "must be http/protobuf or grpc")),
+        };
         let otlp = match self.remote("otlp", "endpoint")? {
             Some(mut to) => {
                 to.url.truncate(to.url.trim_end_matches('/').len());
+                let has_path = to.url.matches('/').count() > 2;
+                if transport == Transport::Grpc && has_path {
+                    let why = "has a path, which gRPC has no place for; leave it out";
+                    return Err(self.bad("otlp.endpoint", why));
+                }
                 Some(OtlpConfig {
                     traces: self.is_true("otlp.traces")?,
                     logs: self.is_true("otlp.logs")?,
                     interval: self.push_interval("otlp.interval")?,
+                    transport,
                     temporality,
                     to,
                 })

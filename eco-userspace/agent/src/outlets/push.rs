@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use eco_push::{
     Outlet, Queue, Remote, Shown, Source, Tally,
-    otlp::{Otlp, Resource, Temporality},
+    otlp::{Otlp, Resource, Temporality, Transport},
     remote_write::RemoteWrite,
 };
 
@@ -40,6 +40,8 @@ pub struct OtlpConfig {
     pub to: Remote,
     /// How often.
     pub interval: Duration,
+    /// How it is spoken to.
+    pub transport: Transport,
     /// What counters are shown as.
     pub temporality: Temporality,
     /// Whether spans of jobs are sent too.
@@ -89,7 +91,8 @@ pub fn prepare(config: &Config, logs: Option<Arc<Queue>>) -> anyhow::Result<Prep
     };
     let mut spans = None;
     let otlp = config.push.otlp.clone().map(|otlp| {
-        let mut made = Otlp::new(otlp.to, otlp.temporality, resource).context("otlp")?;
+        let mut made =
+            Otlp::new(otlp.to, otlp.transport, otlp.temporality, resource).context("otlp")?;
         if otlp.traces {
             let queue = spans.get_or_insert_with(Arc::<Queue>::default);
             made = made.with_spans(Arc::clone(queue));

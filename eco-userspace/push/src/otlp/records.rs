@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{BATCH, Resource, batch, rejected};
 use crate::{
-    destination::{Destination, PushError},
+    destination::{Address, Destination, PushError},
     queue::Queue,
     wire::Writer,
 };
@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Records {
     /// What its records are called in the log.
     name: &'static str,
-    /// Where they are taken, below the collector's address.
-    path: &'static str,
+    /// Where they are taken.
+    address: &'static Address,
     queue: Arc<Queue>,
     out: Writer,
     /// Whether it is told already that they are not taken.
@@ -24,10 +24,10 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new(name: &'static str, path: &'static str, queue: Arc<Queue>) -> Self {
+    pub(super) fn new(name: &'static str, address: &'static Address, queue: Arc<Queue>) -> Self {
         Self {
             name,
-            path,
+            address,
             queue,
             out: Writer::default(),
             is_told: false,
@@ -41,7 +41,7 @@ impl Records {
             if count == 0 {
                 return;
             }
-            match to.send(self.path, self.out.bytes()) {
+            match to.send(self.address, self.out.bytes()) {
                 Ok(answer) => {
                     self.queue.remove(count);
                     let refused = usize::try_from(rejected(&answer)).unwrap_or(count);
@@ -90,11 +90,13 @@ impl Records {
     }
 }
 
-/// Whether it makes no sense to try again, by the specification of OTLP/HTTP: of all answers that
-/// are no yes only 429, 502, 503 and 504 do.
+/// Whether it makes no sense to try again, by the specification of OTLP: of all answers that are
+/// no yes only 429, 502, 503 and 504 do, and of gRPC's statuses cancelled, too late, exhausted,
+/// aborted, out of range, unavailable and data loss.
 fn is_final(why: &PushError) -> bool {
     match why {
         PushError::Refused { status, .. } => !matches!(status, 429 | 502 | 503 | 504),
+        PushError::Failed { code, .. } => !matches!(code, 1 | 4 | 8 | 10 | 11 | 14 | 15),
         PushError::Unreachable { .. } | PushError::File { .. } => false,
     }
 }
