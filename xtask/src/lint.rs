@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::tidy;
 use crate::tools::{CARGO_DENY, Folder};
-use crate::workspace::{Workspace, succeed};
+use crate::workspace::{OPTIONAL, Workspace, succeed};
 
 /// A check says itself what is wrong; its error says only that something is.
 type Check = fn(&Workspace) -> Result<()>;
@@ -48,6 +48,8 @@ fn clippy(workspace: &Workspace) -> Result<()> {
                 "clippy",
                 "--workspace",
                 "--all-targets",
+                "--features",
+                OPTIONAL,
                 "--",
                 "-D",
                 "warnings",

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use self::tally::Tally;
 use crate::tools::Folder;
-use crate::workspace::{Workspace, shown};
+use crate::workspace::{OPTIONAL, Workspace, shown};
 use crate::{build, setup};
 
 /// Where end-to-end tests find `eco` and `eco-agent`.
@@ -55,6 +55,7 @@ fn command(
     cargo.args(["test", "--no-fail-fast"]);
     if selected(for_cargo).next().is_none() {
         cargo.args(["--workspace", "--exclude", "eco-ebpf"]);
+        cargo.args(["--features", OPTIONAL]);
     }
     cargo.args(for_cargo).arg("--").args(for_programs);
     if !wants_output(for_programs) {

@@ -6,6 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// What builds leave out unless asked, for the time that its libraries take to compile, and what
+/// is checked and tested nevertheless.
+pub(crate) const OPTIONAL: &str = "eco-cli/parquet";
+
 /// This clone.
 pub(crate) struct Workspace {
     /// The folder of the root Cargo.toml.

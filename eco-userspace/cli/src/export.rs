@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `eco export`: the samples of a history, for other programs.
 
+#[cfg(feature = "parquet")]
+mod parquet;
+
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -66,6 +69,8 @@ enum Format {
     Csv,
     /// One JSON object a line.
     Jsonl,
+    /// Apache Parquet, into a file; of an eco that was built with `--features parquet`.
+    Parquet,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,9 +99,14 @@ pub(crate) fn main(args: &ExportArgs) -> Outcome {
         to: args.to.map_or(i64::MAX / 2, seconds_up),
         db: &db,
     };
-    let mut read = || rows.next().map_err(|why| failed(FileError::of(path, why)));
+    let failed = |why| failed(FileError::of(path, why));
+    let names = rows.names().map_err(failed)?;
+    let mut read = || rows.next().map_err(failed);
+    if args.format == Format::Parquet {
+        return to_parquet(args.output.as_deref(), &names, &mut read);
+    }
     let Some(output) = &args.output else {
-        return match write(io::stdout().lock(), args.format, &mut read) {
+        return match write(io::stdout().lock(), args.format, &names, &mut read) {
             Err(Stopped::Failed(why)) => Err(why),
             // A reader that has gone (`| head`) is no error.
             Err(Stopped::Io(why)) if why.kind() != io::ErrorKind::BrokenPipe => Err(
@@ -105,9 +115,28 @@ pub(crate) fn main(args: &ExportArgs) -> Outcome {
             _ => Ok(exit::DONE),
         };
     };
-    to_file(output, |file| write(file, args.format, &mut read))?;
+    to_file(output, |file| write(file, args.format, &names, &mut read))?;
     Ok(exit::DONE)
 }
+
+#[cfg(feature = "parquet")]
+fn to_parquet(output: Option<&Path>, names: &[String], read: &mut Read<'_>) -> Outcome {
+    let output =
+        output.ok_or_else(|| Failure::usage("Parquet goes into a file; name it with -o"))?;
+    to_file(output, |file| parquet::write(file, names, read))?;
+    Ok(exit::DONE)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn to_parquet(_: Option<&Path>, _: &[String], _: &mut Read<'_>) -> Outcome {
+    Err(Failure::absent(
+        "this eco writes no Parquet; build one with `cargo build --release -p eco-cli --features \
+         parquet`, or use --format csv",
+    ))
+}
+
+/// Gives the next rows, until there are none.
+type Read<'a> = dyn FnMut() -> Result<Option<Vec<Vec<Value>>>, Failure> + 'a;
 
 /// Writes beside it first, so that what has the name is whole.
 fn to_file(output: &Path, write: impl FnOnce(File) -> Result<(), Stopped>) -> Result<(), Failure> {
@@ -135,33 +164,28 @@ enum Stopped {
 fn write(
     to: impl Write,
     format: Format,
-    read: &mut dyn FnMut() -> Result<Option<Batch>, Failure>,
+    names: &[String],
+    read: &mut Read<'_>,
 ) -> Result<(), Stopped> {
     let mut to = BufWriter::new(to);
-    let mut is_first = true;
-    while let Some(batch) = read().map_err(Stopped::Failed)? {
-        match format {
-            Format::Csv => {
-                let mut csv = csv::Writer::from_writer(&mut to);
-                let io = |why: csv::Error| Stopped::Io(why.into());
-                if is_first {
-                    csv.write_record(&batch.names).map_err(io)?;
-                }
-                for row in &batch.rows {
-                    csv.write_record(row.iter().map(cell)).map_err(io)?;
-                }
-                csv.flush().map_err(Stopped::Io)?;
-            }
-            Format::Jsonl => {
-                for row in batch.rows {
-                    let object: Map<String, Value> = batch.names.iter().cloned().zip(row).collect();
-                    serde_json::to_writer(&mut to, &object)
-                        .map_err(|why| Stopped::Io(why.into()))?;
-                    to.write_all(b"\n").map_err(Stopped::Io)?;
-                }
+    if format == Format::Jsonl {
+        while let Some(rows) = read().map_err(Stopped::Failed)? {
+            for row in rows {
+                let object: Map<String, Value> = names.iter().cloned().zip(row).collect();
+                serde_json::to_writer(&mut to, &object).map_err(|why| Stopped::Io(why.into()))?;
+                to.write_all(b"\n").map_err(Stopped::Io)?;
             }
         }
-        is_first = false;
+    } else {
+        let mut csv = csv::Writer::from_writer(&mut to);
+        let io = |why: csv::Error| Stopped::Io(why.into());
+        csv.write_record(names).map_err(io)?;
+        while let Some(rows) = read().map_err(Stopped::Failed)? {
+            for row in &rows {
+                csv.write_record(row.iter().map(cell)).map_err(io)?;
+            }
+        }
+        csv.flush().map_err(Stopped::Io)?;
     }
     to.flush().map_err(Stopped::Io)
 }
@@ -172,12 +196,6 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// Some rows.
-struct Batch {
-    names: Vec<String>,
-    rows: Vec<Vec<Value>>,
 }
 
 /// Reads batch by batch.
@@ -191,8 +209,14 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The next batch, which has rows.
-    fn next(&mut self) -> eco_history::rusqlite::Result<Option<Batch>> {
+    /// The columns.
+    fn names(&self) -> eco_history::rusqlite::Result<Vec<String>> {
+        let found = self.db.prepare(&self.sql)?;
+        Ok(found.column_names().map(str::to_owned).collect())
+    }
+
+    /// The next rows, of which there are some.
+    fn next(&mut self) -> eco_history::rusqlite::Result<Option<Vec<Vec<Value>>>> {
         // Over what is not there it goes in one step.
         let sql = format!(
             "SELECT min(at) FROM {} WHERE at >= ?1 AND at < ?2",
@@ -204,11 +228,11 @@ impl Rows<'_> {
         let Some(first) = first else { return Ok(None) };
         let end = self.to.min(first + self.step);
         let mut found = self.db.prepare_cached(&self.sql)?;
-        let names: Vec<String> = found.column_names().map(str::to_owned).collect();
-        let rows = found.query_map([first, end], |row| values(row, names.len()))?;
+        let count = found.column_count();
+        let rows = found.query_map([first, end], |row| values(row, count))?;
         let rows = rows.collect::<Result<_, _>>()?;
         self.from = end;
-        Ok(Some(Batch { names, rows }))
+        Ok(Some(rows))
     }
 }
 
@@ -370,6 +394,15 @@ mod tests {
             .collect();
         assert_eq!(times, [1, 2, 7_200]);
         assert!(rows(&["--what", "meters"]).is_empty());
+        let (what, csv) = (["--what", "meters"], ["--format", "csv"]);
+        main(&args(&path, &output, &[what, csv].concat()))
+            .ok()
+            .unwrap();
+        let text = fs::read_to_string(&output).unwrap();
+        assert!(
+            text.starts_with("at_unix_s,name,domain"),
+            "columns are told without rows: {text}"
+        );
     }
 
     #[test]

@@ -129,6 +129,9 @@ impl Machine {
         fs::write(&disk, self.disk()).unwrap();
         let console = folder.path().join("console");
         let mut machine = Command::new(&self.emulator)
+            // A kernel patches its own code while it boots; an emulator of several threads may run
+            // the half of it (an int3 that nobody put there).
+            .args(["-accel", "tcg,thread=single"])
             .args([
                 "-m",
                 "512",
