@@ -131,18 +131,19 @@ fn twenty_pods_have_what_the_kernel_counted_for_them() {
             .unwrap();
         let counted = told.trim().parse::<f64>().unwrap() / 1e9;
         let path = format!("/v1/pods/real/{name}");
-        let whole = || {
-            let pod = found(&agent, &path)?;
-            let containers = pod["containers"].as_array()?;
-            let main = containers.iter().find(|one| one["name"] == "main")?;
-            (cpu_seconds(main) > BAR * counted).then(|| cpu_seconds(main))
-        };
-        let own = wait::until_some(&format!("{name} is whole"), whole).unwrap();
+        let whole = || found(&agent, &path).filter(|pod| cpu_seconds(pod) > BAR * counted);
+        let pod = wait::until_some(&format!("{name} is whole"), whole).unwrap();
+        let containers = pod["containers"].as_array().unwrap();
+        let own = containers.iter().find(|one| one["name"] == "main");
+        let own = own.map_or(0.0, cpu_seconds);
         assert!(own < TWICE * counted + 0.1, "{name}: {own} of {counted}");
         truth += counted;
         charged += own;
     }
-    println!("20 pods: charged {charged:.3} s of {truth:.3} s");
+    println!("20 pods: their containers are charged {charged:.3} s of {truth:.3} s");
+    // A death that the kernel's programs missed is known by the pod's cgroup alone, once the
+    // container's is gone: one such container in a run, of several hundred ms, is not one too few.
+    assert!(charged > 0.95 * truth, "{charged} of {truth}");
     let job = found(&agent, "/v1/jobs/kubernetes/real/batch").unwrap();
     assert!(cpu_seconds(&job) >= charged, "{job}: {charged}");
     let advice = agent.status().unwrap()["advice"].to_string();
