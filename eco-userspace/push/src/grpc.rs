@@ -84,7 +84,8 @@ impl Channel {
                     .map_err(|_| no_address("holds no host name"))?;
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
-            _ => None,
+            Some("http") => None,
+            _ => return Err(no_address("is neither http:// nor https://")),
         };
         let runtime = Builder::new_current_thread()
             .enable_io()
