@@ -12,8 +12,8 @@ use anyhow::Result;
 use crate::{cgroup::machine_cpu_ns, length, workload::Workload};
 
 /// How far a bill may be off its truth where idle was learned just before it: the project's own
-/// bar at full length. The noise of ten quiet seconds moves bills of seconds by up to 1.2 % on
-/// machines of this project's CI; a rule that is wrong moves them by tens.
+/// bar at full length. The noise of ten quiet seconds moved a bill of seconds by 1.2 % on a
+/// machine of this project's CI.
 #[must_use]
 pub fn bill_bar() -> f64 {
     length::of(0.03, 0.01)

@@ -131,19 +131,20 @@ fn twenty_pods_have_what_the_kernel_counted_for_them() {
             .unwrap();
         let counted = told.trim().parse::<f64>().unwrap() / 1e9;
         let path = format!("/v1/pods/real/{name}");
-        let whole = || found(&agent, &path).filter(|pod| cpu_seconds(pod) > BAR * counted);
-        let pod = wait::until_some(&format!("{name} is whole"), whole).unwrap();
-        let containers = pod["containers"].as_array().unwrap();
-        let own = containers.iter().find(|one| one["name"] == "main");
-        let own = own.map_or(0.0, cpu_seconds);
+        let mut last = None;
+        let whole = || {
+            last = found(&agent, &path);
+            let containers = last.as_ref()?["containers"].as_array()?;
+            let main = containers.iter().find(|one| one["name"] == "main")?;
+            (cpu_seconds(main) > BAR * counted).then(|| cpu_seconds(main))
+        };
+        let own = wait::until_some(&format!("{name} is whole"), whole);
+        let own = own.unwrap_or_else(|why| panic!("{why}: {counted} s, but {last:?}"));
         assert!(own < TWICE * counted + 0.1, "{name}: {own} of {counted}");
         truth += counted;
         charged += own;
     }
-    println!("20 pods: their containers are charged {charged:.3} s of {truth:.3} s");
-    // A death that the kernel's programs missed is known by the pod's cgroup alone, once the
-    // container's is gone: one such container in a run, of several hundred ms, is not one too few.
-    assert!(charged > 0.95 * truth, "{charged} of {truth}");
+    println!("20 pods: charged {charged:.3} s of {truth:.3} s");
     let job = found(&agent, "/v1/jobs/kubernetes/real/batch").unwrap();
     assert!(cpu_seconds(&job) >= charged, "{job}: {charged}");
     let advice = agent.status().unwrap()["advice"].to_string();
