@@ -200,7 +200,7 @@ fn two_pods_of_one_name_stay_apart() {
             .put(pod("shop", "db-0", &uid(number), &container(number)));
         let cgroup = node.pod(&uid(number));
         let inside = cgroup.child(&container(number)).unwrap();
-        let work = Workload::new("burn 0.3").unwrap();
+        let work = Workload::new("burn 0.8").unwrap();
         let report = work.within(&inside).unwrap().run().unwrap();
         used.insert(uid(number), report.cpu_seconds());
         agent.after_ticks(2).unwrap();
@@ -299,7 +299,8 @@ fn a_slurm_job_and_its_steps_are_charged_by_number_and_user() {
     let scope = root.child("slurmstepd.scope").unwrap();
     let job = scope.child("job_77").unwrap();
     let mut truth = HashMap::new();
-    for (name, seconds) in [("batch", 0.2), ("0", 0.4)] {
+    // Long enough that the millisecond after a program has read its own use is within the bound.
+    for (name, seconds) in [("batch", 1.0), ("0", 1.4)] {
         let step = job.child(&format!("step_{name}")).unwrap();
         let user = step.child("user").unwrap();
         let task = user.child("task_0").unwrap();

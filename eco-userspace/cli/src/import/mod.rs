@@ -153,7 +153,9 @@ pub(crate) fn main(args: &ImportArgs) -> Outcome {
             let kept = store::put(&history, path, &parsed.runs)?;
             format!("of them {kept} new")
         };
-        text += &format!("{shown}: {} runs, {done}", parsed.runs.len());
+        let count = parsed.runs.len();
+        let runs = if count == 1 { "run" } else { "runs" };
+        text += &format!("{shown}: {count} {runs}, {done}");
         if parsed.superseded > 0 {
             text += &format!("; {} rows say the same earlier or again", parsed.superseded);
         }
